@@ -25,14 +25,12 @@
 //! use http_body_util::Full;
 //! use tower::{ServiceBuilder, ServiceExt};
 //! use tower_auth::AuthLayer;
-//! use tower_auth::oauth2::ClientCredentials;
 //! use tower_auth_test::{Api, AuthorizationServer};
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::BoxError> {
 //! let server = AuthorizationServer::new();
 //! let api = Api::new(&server);
-//! let source = ClientCredentials::new(server.token_url(), "my-service", "a-secret")?
-//!     .transport(server.clone());
+//! let source = server.client_credentials()?;
 //! let client = ServiceBuilder::new()
 //!     .layer(AuthLayer::new(source).only_to(["https://api.example.com"])?)
 //!     .service(api.clone());

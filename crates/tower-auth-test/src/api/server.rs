@@ -25,7 +25,7 @@ use crate::server::{RecordedRequest, ScriptedResponse, ScriptedServer, delegate_
 /// | with a valid token | 200, unless [`respond_with`](Self::respond_with) is set |
 /// | with an invalid token | 401 with `error="invalid_token"`; its `error_description` says why |
 /// | without a token | 401 without an `error` |
-/// | of gRPC, without a valid token | 200 with `grpc-status: 16`; its `grpc-message` says why |
+/// | with `content-type: application/grpc`, without a valid token | 200 with `grpc-status: 16`; its `grpc-message` says why |
 /// | the token lacks the scope of [`require_scope`](Self::require_scope) | 403 with `error="insufficient_scope"` |
 ///
 /// It is a Tower service: the innermost service of a client. To listen on a port, see
@@ -118,11 +118,27 @@ impl Api {
     /// Sets where the API reads the token, for example a header or a parameter of the query.
     /// Default: the `Authorization` header.
     ///
+    /// [`RecordedRequest`] displays only the `Authorization` header. So the line of a request with
+    /// a key in another header has a `-`, and the test asserts the key itself.
+    ///
     /// # Example
     ///
     /// ```
-    /// let api = tower_auth_test::Api::accepting(["my-key"]);
+    /// use http::Request;
+    /// use tower::Layer;
+    /// use tower_auth::{ApiKey, AuthLayer};
+    /// use tower_auth_test::Api;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::BoxError> {
+    /// let api = Api::accepting(["my-key"]);
     /// api.read_token_with(|request| request.header("x-api-key").map(str::to_owned));
+    /// let client = AuthLayer::new(ApiKey::new("my-key")).any_https().layer(api.clone());
+    ///
+    /// let request = Request::get("https://api.example.com/notes").body(String::new())?;
+    /// client.send(request).await?;
+    /// api.assert_requests(["GET /notes - -> 200"]);
+    /// assert_eq!(api.requests()[0].header("x-api-key"), Some("my-key"));
+    /// # Ok(()) }
     /// ```
     pub fn read_token_with(
         &self,
@@ -134,7 +150,8 @@ impl Api {
     }
 
     /// Sets the responses to accepted requests. Default: 200 with a JSON body that contains the
-    /// request's method and path, which is also [`ScriptedResponse::as_usual`].
+    /// request's method and path, which is also [`ScriptedResponse::as_usual`]. For a client of
+    /// gRPC, set a response with its `content-type` and a `grpc-status`.
     pub fn respond_with(
         &self,
         respond: impl Fn(&RecordedRequest) -> ScriptedResponse + Send + Sync + 'static,

@@ -30,7 +30,8 @@ use crate::server::{RecordedRequest, ScriptedResponse, ScriptedServer, delegate_
 /// | `/authorize` | sends a browser back with a code, as if the person had agreed (PKCE: RFC 7636) |
 /// | `/.well-known/oauth-authorization-server`, `/.well-known/openid-configuration` | the metadata (RFC 8414) |
 ///
-/// It is a Tower service: pass a clone to a token source's `transport`. To listen on a port, see
+/// It is a Tower service: pass a clone to a token source's `transport`, or use the source of
+/// [`client_credentials`](Self::client_credentials). To listen on a port, see
 /// [`serve`](Self::serve). Clones share everything.
 ///
 /// # Example
@@ -41,13 +42,11 @@ use crate::server::{RecordedRequest, ScriptedResponse, ScriptedServer, delegate_
 /// use std::time::Duration;
 /// use tower_auth::TokenCache;
 /// use tower_auth::cache::Clock;
-/// use tower_auth::oauth2::ClientCredentials;
 /// use tower_auth_test::AuthorizationServer;
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), tower_auth::Error> {
 /// let server = AuthorizationServer::new();
-/// let source = ClientCredentials::new(server.token_url(), "my-service", "a-secret")?
-///     .transport(server.clone());
+/// let source = server.client_credentials()?;
 /// let cache = TokenCache::builder(source).clock(Clock::tokio()).build();
 ///
 /// cache.token().await?;
@@ -154,6 +153,9 @@ impl AuthorizationServer {
     /// Sets how many token requests the server accepts in windows of this length, by the server's
     /// clock. All others get a 429 with `Retry-After`. Each response has `RateLimit` headers.
     /// Default: no limit.
+    ///
+    /// After a 429, a cache waits up to 10 % longer than `Retry-After` says, unless the test sets
+    /// its [`jitter`](tower_auth::cache::TokenCacheBuilder::jitter) to 0.
     pub fn set_quota(&self, requests: usize, window: Duration) {
         lock(&self.grants).quota = Some(Quota::new(requests, window));
     }

@@ -16,9 +16,10 @@ use serde_json::Value;
 /// `Display` shows one line, such as `GET /notes Bearer token-1 -> 200`: the method, the path with
 /// the query, the `Authorization` header or `-`, the `grant_type` if the body has one, and the
 /// status. Instead of the status, `…` means that the server hasn't responded, and `reset` that it
-/// has reset the connection. A response whose body was cut has its status. If the response's headers
-/// have a `grpc-status`, it follows: `-> 200 grpc-status 16`. Of `Basic`, only the scheme is shown. A
-/// token is shown as it is, so use no real ones.
+/// has reset the connection. If the client gives up first, the `…` stays. A response whose body was
+/// cut has its status. If the response's headers have a `grpc-status`, it follows:
+/// `-> 200 grpc-status 16`. Of `Basic`, only the scheme is shown. A token is shown as it is, so use
+/// no real ones.
 #[derive(Clone, Debug)]
 pub struct RecordedRequest {
     head: Head,

@@ -99,7 +99,7 @@ impl ScriptedServer {
     }
 
     /// Waits until the server has received this many requests since it was made. They may still wait
-    /// for their responses.
+    /// for their responses. If they don't come, this waits for ever: use `tokio::time::timeout`.
     ///
     /// # Cancel safety
     ///
