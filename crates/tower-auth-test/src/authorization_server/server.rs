@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::Method;
 use tower_auth::Error;
 use tower_auth::cache::Clock;
-use tower_auth::oauth2::ClientCredentials;
+use tower_auth::oauth2::{Client, ClientCredentials};
 
 use super::grants::Grants;
 use super::metadata::{self, AUTHORIZATION_PATH, METADATA_PATHS, REVOCATION_PATH, TOKEN_PATH};
@@ -101,8 +101,8 @@ impl AuthorizationServer {
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config), as [`ClientCredentials::new`]. The URL, the id and the
-    /// secret are valid, so the source is made.
+    /// Those of [`ClientCredentials::new`]. The URL, the id and the secret are valid, so none is
+    /// expected.
     ///
     /// # Example
     ///
@@ -118,8 +118,40 @@ impl AuthorizationServer {
     /// # Ok(()) }
     /// ```
     pub fn client_credentials(&self) -> Result<ClientCredentials, Error> {
-        let source = ClientCredentials::new(self.token_url(), "my-service", "a-secret")?;
-        Ok(source.transport(self.clone()))
+        self.client().map(ClientCredentials::with_client)
+    }
+
+    /// Makes the client of [`client_credentials`](Self::client_credentials), for sources of other
+    /// grants.
+    ///
+    /// # Errors
+    ///
+    /// As [`client_credentials`](Self::client_credentials).
+    ///
+    /// # Example
+    ///
+    /// A rotated refresh token, and a second client that sends the old one:
+    ///
+    /// ```
+    /// use tower_auth::TokenCache;
+    /// use tower_auth::oauth2::RefreshToken;
+    /// use tower_auth_test::{AuthorizationServer, RefreshTokens};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::Error> {
+    /// let server = AuthorizationServer::new();
+    /// server.set_refresh_tokens(RefreshTokens::Rotating);
+    /// let old = server.log_in();
+    /// TokenCache::new(RefreshToken::new(server.client()?, old.clone())).token().await?;
+    /// assert_eq!(server.refresh_tokens(), ["refresh-2"]);
+    ///
+    /// let thief = TokenCache::new(RefreshToken::new(server.client()?, old));
+    /// assert!(thief.token().await.is_err_and(|error| error.is_login_required()));
+    /// assert_eq!(server.refresh_token_reuses(), 1);
+    /// # Ok(()) }
+    /// ```
+    pub fn client(&self) -> Result<Client, Error> {
+        let client = Client::new(self.token_url(), "my-service", "a-secret")?;
+        Ok(client.transport(self.clone()))
     }
 
     /// Returns the URL of the revocation endpoint in memory.

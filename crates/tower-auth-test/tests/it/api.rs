@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use http::{Request, Response};
 use tower::{ServiceBuilder, ServiceExt as _};
-use tower_auth::oauth2::{Client, ClientCredentials, StepUp};
+use tower_auth::oauth2::{ClientCredentials, StepUp};
 use tower_auth::{ApiKey, AuthLayer, TokenSource};
 use tower_auth_test::{
     Api, AuthorizationServer, Refusal, ScriptedBody, ScriptedResponse, ScriptedSource, Step,
@@ -205,8 +205,7 @@ async fn a_client_steps_up_to_the_scope_that_a_resource_needs() {
     let server = AuthorizationServer::new();
     let api = Api::new(&server);
     api.require_scope("/write", "write:notes");
-    let client = Client::new(server.token_url(), "my-service", "a-secret").unwrap();
-    let client = client.transport(server.clone());
+    let client = server.client().unwrap();
     let source = StepUp::new(move |wanted| {
         Ok(ClientCredentials::with_client(client.clone()).scope(wanted.scope()))
     })
@@ -262,8 +261,7 @@ async fn an_api_may_require_an_audience() {
     let api = Api::new(&server);
     api.require_audience("https://api.example.com");
     for audience in ["https://api.example.com", "https://other.example.com"] {
-        let source = ClientCredentials::new(server.token_url(), "my-service", "a-secret").unwrap();
-        let source = source.audience(audience).transport(server.clone());
+        let source = server.client_credentials().unwrap().audience(audience);
         source.fetch(tower_auth::Reason::First).await.unwrap();
     }
     assert_eq!(status(&api, "token-1").await, 200);
@@ -354,8 +352,7 @@ async fn the_schemes_of_a_token_are_bearer_and_dpop_in_any_case() {
 async fn a_thousand_requests_share_one_fetch_and_one_revocation() {
     let server = AuthorizationServer::new();
     let api = Api::new(&server);
-    let source = ClientCredentials::new(server.token_url(), "my-service", "a-secret").unwrap();
-    let layer = AuthLayer::new(source.transport(server.clone())).any_https();
+    let layer = AuthLayer::new(server.client_credentials().unwrap()).any_https();
     let client = ServiceBuilder::new().layer(layer).service(api.clone());
     for issued in [1, 2] {
         let calls: Vec<_> = (0..1000)

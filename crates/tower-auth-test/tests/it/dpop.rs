@@ -18,8 +18,7 @@ use tower_auth_test::{Api, AuthorizationServer, Refusal, ScriptedResponse};
 use crate::support::{Body, get, panic_message, send, text};
 
 fn source(server: &AuthorizationServer, key: DpopKey) -> ClientCredentials {
-    let client = Client::new(server.token_url(), "my-service", "a-secret").unwrap();
-    ClientCredentials::with_client(client.transport(server.clone()).dpop(key))
+    ClientCredentials::with_client(server.client().unwrap().dpop(key))
 }
 
 /// Sends `count` requests to the API through a layer with this key.
@@ -80,8 +79,7 @@ async fn a_new_nonce_costs_one_more_request() {
 #[tokio::test]
 async fn a_server_that_requires_proofs_refuses_a_client_without_one() {
     let server = AuthorizationServer::new();
-    let plain = ClientCredentials::new(server.token_url(), "my-service", "a-secret").unwrap();
-    let plain = plain.transport(server.clone());
+    let plain = server.client_credentials().unwrap();
     plain.fetch(Reason::First).await.unwrap();
     assert_eq!(server.issued()[0].key(), None);
     server.require_dpop();
