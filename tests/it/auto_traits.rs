@@ -1,14 +1,16 @@
 //! Which types are `Send`, `Sync` and `Unpin`.
 
+use std::convert::Infallible;
+use std::future::Ready;
+
 use bytes::Bytes;
-use http::Request;
+use http::{Request, Response};
 use http_body_util::Full;
+use tower::util::ServiceFn;
 use tower_auth::cache::{Acquire, Clock, ManualClock, Moment, TokenCacheBuilder};
 use tower_auth::challenge::Challenge;
 use tower_auth::layer::ResponseFuture;
 use tower_auth::{Auth, AuthLayer, Error, NotReplayed, Origin, Reason, Token, TokenCache};
-
-use crate::support::Api;
 
 fn send<T: Send>() {}
 fn sync<T: Sync>() {}
@@ -16,6 +18,7 @@ fn unpin<T: Unpin>() {}
 fn is_clone<T: Clone>() {}
 fn error<T: std::error::Error + Send + Sync + 'static>() {}
 
+type Api = ServiceFn<fn(Request<Full<Bytes>>) -> Ready<Result<Response<()>, Infallible>>>;
 type Future = ResponseFuture<Api, Request<Full<Bytes>>>;
 
 #[test]
@@ -68,7 +71,7 @@ fn a_response_future_is_send_if_what_it_is_made_of_is() {
     fn assert_send<T: Send>(_: &T) {}
     let client = tower::service_fn(|_: Request<Full<Bytes>>| async {
         tokio::task::yield_now().await;
-        Ok::<_, std::io::Error>(http::Response::new(()))
+        Ok::<_, std::io::Error>(Response::new(()))
     });
     let layer = crate::support::layer(|_| async { Token::bearer("secret") });
     let mut client = tower::Layer::layer(&layer, client);

@@ -25,9 +25,10 @@ use tower::{Layer, ServiceExt};
 use tower_auth::cache::{Clock, ManualClock};
 use tower_auth::layer::AuthRequest;
 use tower_auth::{AuthLayer, BoxError, NotReplayed};
+use tower_auth_test::ScriptedSource;
 use tower_service::Service;
 
-use crate::support::{Counting, clocked};
+use crate::support::clocked;
 
 #[cfg(feature = "axum")]
 mod of_axum;
@@ -231,7 +232,7 @@ async fn respond(State(api): State<Api>, request: Received) -> ServerResponse {
 struct Scenario {
     api: Api,
     address: SocketAddr,
-    source: Counting,
+    source: ScriptedSource,
     layer: AuthLayer,
     clock: ManualClock,
 }
@@ -239,7 +240,7 @@ struct Scenario {
 impl Scenario {
     async fn new() -> Self {
         let api = Api::new();
-        let (source, clock) = (Counting::default(), Clock::manual());
+        let (source, clock) = (ScriptedSource::default(), Clock::manual());
         Self {
             address: api.serve().await,
             api,
@@ -267,7 +268,7 @@ impl Scenario {
         Req: AuthRequest,
         B: Body<Error: fmt::Debug>,
     {
-        let fetched = self.source.issued();
+        let fetched = self.source.tokens_issued();
         let client = self.layer.layer(client);
         let (old, new) = (
             format!("token-{}", fetched + 1),
@@ -292,7 +293,7 @@ impl Scenario {
             let text = response.into_body().collect().await.unwrap().to_bytes();
             assert_eq!(text, "accepted");
             assert_eq!(self.api.take_seen(), arrivals);
-            assert_eq!(self.source.issued() - fetched, fetches);
+            assert_eq!(self.source.tokens_issued() - fetched, fetches);
         }
         // The next scenario has to start without a valid token.
         self.clock.advance(LONG);
@@ -321,7 +322,7 @@ impl Scenario {
         assert_eq!(text, "refused");
         let bodies: Vec<_> = self.api.take_seen().into_iter().map(|s| s.body).collect();
         assert_eq!(bodies, [whole(body)]);
-        assert_eq!(self.source.issued(), 1);
+        assert_eq!(self.source.tokens_issued(), 1);
     }
 
     /// Sends a request that is refused before its body is read. Either the request is replayed with

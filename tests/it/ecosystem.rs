@@ -6,19 +6,14 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::{Ready, ready};
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
-use axum::Router;
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::{Request, Response};
 use http_body_util::Full;
-use tokio::net::TcpListener;
 use tower_service::Service;
-
-use crate::support::Api;
 
 mod connections;
 mod decompression;
@@ -73,13 +68,4 @@ impl<B> Service<Request<B>> for Script {
         let response = Response::builder().status(status);
         ready(Ok(response.body(Full::from("done")).unwrap()))
     }
-}
-
-/// Serves an API on loopback, over HTTP/1 and HTTP/2, until the test's runtime ends.
-async fn serve(api: &Api) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let server = axum::serve(listener, Router::new().fallback_service(api.clone()));
-    tokio::spawn(async move { server.await.unwrap() });
-    address
 }

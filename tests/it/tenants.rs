@@ -12,8 +12,9 @@ use http::Request;
 use http_body_util::Full;
 use tower_auth::tenants::{Tenants, TenantsBuilder};
 use tower_auth::{BoxError, Error, Reason, Token, TokenCache, TokenSource};
+use tower_auth_test::{Fetches, controlled_source};
 
-use crate::support::{Fetches, request, source};
+use crate::support::request;
 
 mod closed;
 mod evicted;
@@ -113,7 +114,7 @@ impl TokenSource for Server {
 /// Builds tenants with a capacity of one. The test completes the fetches of the tenant `slow`.
 fn one_place(close: bool) -> (Tenants<Tenant>, Servers, Fetches) {
     let servers = Servers::default();
-    let (source, fetches) = source();
+    let (source, fetches) = controlled_source();
     let (slow, others) = (Arc::new(Slow(source, servers.clone())), servers.clone());
     let tenants = Tenants::builder(move |tenant: &Tenant| {
         let servers = others.clone();

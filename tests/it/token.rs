@@ -1,8 +1,7 @@
 //! An issued credential: which values it accepts, and which of them it shows.
 
 use tower_auth::{Token, TokenCache};
-
-use crate::support::source;
+use tower_auth_test::controlled_source;
 
 mod basic;
 mod per_request;
@@ -12,7 +11,7 @@ mod unverified_claim;
 #[tokio::test]
 async fn a_token_with_bytes_that_are_illegal_in_a_header_is_an_error() {
     for illegal in ["", "two\nlines", "nul\0", " leading", "trailing ", "\u{7f}"] {
-        let (source, mut fetches) = source();
+        let (source, mut fetches) = controlled_source();
         let cache = TokenCache::new(source);
         let caller = tokio::spawn(cache.token());
         fetches.next().await.issue(illegal);

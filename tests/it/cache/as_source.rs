@@ -5,13 +5,14 @@ use std::time::Duration;
 use http::StatusCode;
 use tower::{Layer, ServiceExt};
 use tower_auth::{ApiKey, Place, Reason, TokenCache, TokenSource};
+use tower_auth_test::{Api, ScriptedSource, Step, controlled_source, run_until_idle};
 
 use crate::support::token_server::expiry;
-use crate::support::{Api, Counting, ScriptedSource, paused, request, run_until_idle, source};
+use crate::support::{paused, request};
 
 #[tokio::test]
 async fn a_cache_is_the_source_of_its_token_and_of_a_newer_one_if_that_was_refused() {
-    let cache = TokenCache::new(Counting::default());
+    let cache = TokenCache::new(ScriptedSource::default());
     for (reason, token) in [
         (Reason::First, "token-1"),
         (Reason::Stale, "token-1"),
@@ -27,7 +28,7 @@ async fn a_cache_is_the_source_of_its_token_and_of_a_newer_one_if_that_was_refus
 
 #[tokio::test(start_paused = true)]
 async fn a_token_out_of_a_cache_lasts_no_longer_for_being_taken_late() {
-    let inner = paused(Counting::lasting(Duration::from_secs(3600))).build();
+    let inner = paused(ScriptedSource::expiring(Duration::from_secs(3600))).build();
     inner.token().await.unwrap();
     let outer = paused(inner.clone()).build();
     tokio::time::advance(Duration::from_secs(3000)).await;
@@ -40,14 +41,14 @@ async fn a_token_out_of_a_cache_lasts_no_longer_for_being_taken_late() {
 
 #[tokio::test]
 async fn a_token_without_an_end_has_none_out_of_a_cache_either() {
-    let cache = TokenCache::new(Counting::default());
+    let cache = TokenCache::new(ScriptedSource::default());
     let token = cache.fetch(Reason::First).await.unwrap();
     assert_eq!(expiry(&token), "Never");
 }
 
 #[tokio::test]
 async fn a_refused_token_is_replaced_through_both_caches() {
-    let inner = TokenCache::new(Counting::default());
+    let inner = TokenCache::new(ScriptedSource::default());
     let api = Api::accepting(["token-2"]);
     let client = crate::support::layer(inner.clone()).layer(api.clone());
     let response = client.oneshot(request("")).await.unwrap();
@@ -57,7 +58,7 @@ async fn a_refused_token_is_replaced_through_both_caches() {
 
 #[tokio::test]
 async fn two_who_ask_a_cache_at_once_share_its_fetch() {
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let cache = TokenCache::new(source);
     let asking: Vec<_> = (0..10)
         .map(|_| {
@@ -71,13 +72,13 @@ async fn two_who_ask_a_cache_at_once_share_its_fetch() {
     for asked in asking {
         assert_eq!(asked.await.unwrap().unwrap().secret(), "shared");
     }
-    fetches.none().await;
+    fetches.assert_none().await;
 }
 
 #[tokio::test]
 async fn the_place_of_a_cache_is_that_of_its_source() {
     let cache = TokenCache::new(ApiKey::new("key").query("api_key").unwrap());
     assert_eq!(TokenSource::place(&cache), Place::Query("api_key".into()));
-    let failing = TokenCache::new(ScriptedSource::new(|_| Err(tower_auth::Error::other("no"))));
+    let failing = TokenCache::new(ScriptedSource::new([Step::error("no")]));
     assert!(failing.fetch(Reason::First).await.unwrap_err().is_source());
 }

@@ -8,56 +8,51 @@ use tokio::runtime::Handle;
 use tokio::time::sleep;
 use tower_auth::cache::{Clock, Phase};
 use tower_auth::{Error, Reason, Token, TokenCache};
+use tower_auth_test::{ScriptedSource, controlled_source, run_until_idle};
 
-use crate::support::{ScriptedSource, clocked, paused, run_until_idle, source};
+use crate::support::{clocked, issued, paused};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 
-fn hourly() -> ScriptedSource {
-    ScriptedSource::new(|attempt| {
-        Token::bearer(format!("token-{attempt}")).map(|token| token.expires_in(HOUR))
-    })
-}
-
 #[tokio::test(start_paused = true)]
 async fn the_token_is_refreshed_with_no_traffic() {
-    let source = hourly();
+    let source = ScriptedSource::expiring(HOUR);
     let cache = paused(source.clone()).keep_fresh().build();
     cache.token().await.unwrap();
     // The token is refreshed every 55 minutes.
     for refreshes in 0..24 {
         sleep(HOUR - 302 * SECOND).await;
-        assert_eq!(source.asked(), 1 + refreshes);
+        assert_eq!(source.fetches(), 1 + refreshes);
         sleep(2 * SECOND).await;
         run_until_idle().await;
-        assert_eq!(source.asked(), 2 + refreshes);
+        assert_eq!(source.fetches(), 2 + refreshes);
         assert_eq!(cache.status().phase(), Phase::Fresh);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn on_demand_nothing_is_refreshed_until_somebody_asks() {
-    let source = hourly();
+    let source = ScriptedSource::expiring(HOUR);
     let cache = paused(source.clone()).build();
     cache.token().await.unwrap();
     sleep(24 * HOUR).await;
-    assert_eq!(source.asked(), 1);
+    assert_eq!(source.fetches(), 1);
     assert_eq!(cache.status().phase(), Phase::Expired);
 }
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_fetched_before_anybody_asked_for_a_token() {
-    let source = hourly();
+    let source = ScriptedSource::expiring(HOUR);
     let cache = paused(source.clone()).keep_fresh().build();
     sleep(24 * HOUR).await;
-    assert_eq!(source.asked(), 0);
+    assert_eq!(source.fetches(), 0);
     drop(cache);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_refresh_that_fails_is_tried_again_with_no_traffic() {
-    let source = ScriptedSource::new(|attempt| match attempt {
+    let source = ScriptedSource::from_fn(|attempt| match attempt {
         1 | 5.. => Token::bearer(format!("token-{attempt}")).map(|token| token.expires_in(HOUR)),
         _ => Err(Error::other("down")),
     });
@@ -66,13 +61,13 @@ async fn a_refresh_that_fails_is_tried_again_with_no_traffic() {
     sleep(HOUR - 300 * SECOND).await;
     // The refresh fails three times. The waits before the next attempts are 1, 2 and 4 s.
     sleep(8 * SECOND).await;
-    assert_eq!(source.asked(), 5);
+    assert_eq!(source.fetches(), 5);
     assert_eq!(cache.token().await.unwrap().secret(), "token-5");
 }
 
 #[tokio::test(start_paused = true)]
 async fn with_no_token_left_it_goes_on_trying() {
-    let source = ScriptedSource::new(|attempt| match attempt {
+    let source = ScriptedSource::from_fn(|attempt| match attempt {
         1 | 20.. => Token::bearer(format!("token-{attempt}")).map(|token| token.expires_in(HOUR)),
         _ => Err(Error::other("down")),
     });
@@ -86,37 +81,37 @@ async fn with_no_token_left_it_goes_on_trying() {
 
 #[tokio::test(start_paused = true)]
 async fn a_refused_token_is_replaced_before_anybody_asks() {
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let cache = paused(source).keep_fresh().build();
-    fetches.issued(&cache, "first", HOUR).await;
+    issued(&mut fetches, &cache, "first", HOUR).await;
     cache.reject(&cache.token().await.unwrap());
     let fetch = fetches.next().await;
-    assert_eq!(fetch.reason, Reason::Refused);
+    assert_eq!(fetch.reason(), Reason::Refused);
     fetch.issue_for("second", HOUR);
     run_until_idle().await;
     sleep(HOUR - 299 * SECOND).await;
-    assert_eq!(fetches.next().await.reason, Reason::Stale);
+    assert_eq!(fetches.next().await.reason(), Reason::Stale);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_token_that_never_expires_keeps_the_timer_waiting() {
-    let source = ScriptedSource::new(|_| Token::bearer("for-ever"));
+    let source = ScriptedSource::default();
     let cache = paused(source.clone()).keep_fresh().build();
     cache.token().await.unwrap();
     sleep(100 * HOUR).await;
-    assert_eq!(source.asked(), 1);
+    assert_eq!(source.fetches(), 1);
 }
 
 /// The cache's clock jumps forward, as after a suspension. Tokio's timers don't jump.
 #[tokio::test(start_paused = true)]
 async fn after_a_suspension_it_is_at_most_a_minute_late() {
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let clock = Clock::manual();
     let cache = clocked(source, &clock).keep_fresh().build();
-    fetches.issued(&cache, "first", 10 * HOUR).await;
+    issued(&mut fetches, &cache, "first", 10 * HOUR).await;
     clock.suspend(20 * HOUR);
     sleep(60 * SECOND).await;
-    assert_eq!(fetches.next().await.reason, Reason::Expired);
+    assert_eq!(fetches.next().await.reason(), Reason::Expired);
 }
 
 /// The runtime's task count and the source's reference count prove that nothing is left.
@@ -149,7 +144,7 @@ async fn with_the_last_handle_the_timer_ends_and_nothing_is_left() {
 #[tokio::test(start_paused = true)]
 async fn many_fetches_start_one_timer() {
     let before = Handle::current().metrics().num_alive_tasks();
-    let cache = paused(hourly()).keep_fresh().build();
+    let cache = paused(ScriptedSource::expiring(HOUR)).keep_fresh().build();
     for _ in 0..10 {
         cache.refresh_now().await.unwrap();
     }
@@ -169,7 +164,7 @@ fn a_timer_that_died_with_its_runtime_is_started_again() {
             .build()
             .unwrap()
     };
-    let (source, clock) = (hourly(), Clock::manual());
+    let (source, clock) = (ScriptedSource::expiring(HOUR), Clock::manual());
     let cache: TokenCache = clocked(source.clone(), &clock).keep_fresh().build();
     runtime().block_on(cache.token()).unwrap();
     let second = runtime();
@@ -182,5 +177,5 @@ fn a_timer_that_died_with_its_runtime_is_started_again() {
         sleep(61 * SECOND).await;
         run_until_idle().await;
     });
-    assert_eq!(source.asked(), 3);
+    assert_eq!(source.fetches(), 3);
 }

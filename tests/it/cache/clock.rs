@@ -7,8 +7,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::advance;
 use tower_auth::TokenCache;
 use tower_auth::cache::{Clock, ManualClock};
+use tower_auth_test::ScriptedSource;
 
-use crate::support::{Counting, clocked};
+use crate::support::clocked;
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -16,8 +17,8 @@ const HOUR: Duration = Duration::from_secs(3600);
 const EXPIRED: Duration = Duration::from_secs(3600 - 30);
 
 /// Returns a cache that has fetched a token of an hour, with its source and its clock.
-async fn hourly() -> (TokenCache, Counting, ManualClock) {
-    let (source, clock) = (Counting::lasting(HOUR), Clock::manual());
+async fn hourly() -> (TokenCache, ScriptedSource, ManualClock) {
+    let (source, clock) = (ScriptedSource::expiring(HOUR), Clock::manual());
     let cache = clocked(source.clone(), &clock).build();
     cache.token().await.unwrap();
     (cache, source, clock)
@@ -59,7 +60,7 @@ async fn a_suspension_does_not_move_the_monotonic_clock() {
     clock.suspend(EXPIRED);
     clock.set_back(EXPIRED);
     secret(&cache).await;
-    assert_eq!(source.issued(), 1);
+    assert_eq!(source.tokens_issued(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -74,7 +75,7 @@ async fn a_manual_clock_does_not_move_by_itself() {
     }
     assert_eq!(clock.now(), before);
     secret(&cache).await;
-    assert_eq!(source.issued(), 1);
+    assert_eq!(source.tokens_issued(), 1);
 }
 
 /// Both clocks round down to a millisecond.
@@ -140,23 +141,23 @@ fn threads_move_a_manual_clock_together() {
 
 #[tokio::test(start_paused = true)]
 async fn in_paused_time_the_clock_of_tokio_brings_the_second_fetch() {
-    let source = Counting::lasting(HOUR);
+    let source = ScriptedSource::expiring(HOUR);
     let cache = clocked(source.clone(), Clock::tokio()).build();
     cache.token().await.unwrap();
     advance(3_599 * SECOND).await;
     assert_eq!(secret(&cache).await, "token-2");
-    assert_eq!(source.issued(), 2);
+    assert_eq!(source.tokens_issued(), 2);
 }
 
 /// The docs of `Clock` begin with this case.
 #[tokio::test(start_paused = true)]
 async fn in_paused_time_the_default_clock_brings_no_second_fetch() {
-    let source = Counting::lasting(HOUR);
+    let source = ScriptedSource::expiring(HOUR);
     let cache = TokenCache::builder(source.clone()).build();
     cache.token().await.unwrap();
     advance(3_599 * SECOND).await;
     assert_eq!(secret(&cache).await, "token-1");
-    assert_eq!(source.issued(), 1);
+    assert_eq!(source.tokens_issued(), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use tower_auth::TokenCache;
+use tower_auth_test::{Fetches, controlled_source};
 
 use crate::support::breakable_store::BreakableStore;
-use crate::support::{Fetches, source};
 
 #[cfg(feature = "dpop")]
 mod dpop;
@@ -20,7 +20,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// Builds two processes. Returns each process with its fetches.
 fn two(store: &BreakableStore) -> [(TokenCache, Fetches); 2] {
     [(); 2].map(|()| {
-        let (source, fetches) = source();
+        let (source, fetches) = controlled_source();
         (store.process(source), fetches)
     })
 }

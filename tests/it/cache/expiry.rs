@@ -5,8 +5,9 @@ use std::time::Duration;
 use tokio_test::{assert_pending, assert_ready, task};
 use tower_auth::cache::{Clock, ManualClock, TokenCacheBuilder};
 use tower_auth::{Error, Reason, Token, TokenCache};
+use tower_auth_test::{Fetches, ScriptedSource, controlled_source, run_until_idle};
 
-use crate::support::{Counting, Fetches, clocked, run_until_idle, source};
+use crate::support::clocked;
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -16,7 +17,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 fn set_up(
     settings: impl FnOnce(TokenCacheBuilder) -> TokenCacheBuilder,
 ) -> (TokenCache, Fetches, ManualClock) {
-    let (source, fetches) = source();
+    let (source, fetches) = controlled_source();
     let clock = Clock::manual();
     let cache = settings(clocked(source, &clock)).build();
     (cache, fetches, clock)
@@ -56,12 +57,12 @@ async fn follow(
     first(&cache, &mut fetches, lasting("first", lifetime)).await;
     clock.advance(stale - NANO);
     assert!(serves(&cache, "first"), "{lifetime:?}");
-    fetches.none().await;
+    fetches.assert_none().await;
     if stale < expired {
         clock.advance(NANO);
         assert!(serves(&cache, "first"), "{lifetime:?}");
         let refresh = fetches.next().await;
-        assert_eq!(refresh.reason, Reason::Stale, "{lifetime:?}");
+        assert_eq!(refresh.reason(), Reason::Stale, "{lifetime:?}");
         // This refresh fails, so that no later call joins it.
         refresh.fail("down");
         run_until_idle().await;
@@ -76,7 +77,11 @@ async fn follow(
     first(&cache, &mut fetches, lasting("first", lifetime)).await;
     clock.advance(expired);
     assert!(!serves(&cache, "first"), "{lifetime:?}");
-    assert_eq!(fetches.next().await.reason, Reason::Expired, "{lifetime:?}");
+    assert_eq!(
+        fetches.next().await.reason(),
+        Reason::Expired,
+        "{lifetime:?}"
+    );
 }
 
 #[tokio::test]
@@ -132,7 +137,7 @@ async fn a_token_without_an_expiry_is_never_refreshed() {
     first(&cache, &mut fetches, Token::bearer("for-ever")).await;
     clock.advance(36_500 * DAY);
     assert!(serves(&cache, "for-ever"));
-    fetches.none().await;
+    fetches.assert_none().await;
 }
 
 #[tokio::test]
@@ -146,13 +151,13 @@ async fn a_token_that_has_expired_on_arrival_is_an_error_and_not_fetched_by_each
         assert!(caller.await.unwrap().unwrap_err().is_expired());
     }
     assert!(cache.token().await.unwrap_err().is_expired());
-    fetches.none().await;
+    fetches.assert_none().await;
 
     clock.advance(SECOND);
     let caller = tokio::spawn(cache.token());
     fetches.next().await.complete(long_over());
     assert!(caller.await.unwrap().unwrap_err().is_expired());
-    fetches.none().await;
+    fetches.assert_none().await;
 
     clock.advance(2 * SECOND);
     first(&cache, &mut fetches, lasting("good", HOUR)).await;
@@ -212,10 +217,10 @@ async fn a_time_of_expiry_is_counted_from_the_arrival_and_not_from_the_request()
 
     clock.advance(HOUR - 301 * SECOND);
     assert!(serves(&cache, "dated"));
-    fetches.none().await;
+    fetches.assert_none().await;
     clock.advance(SECOND);
     assert!(serves(&cache, "dated"));
-    assert_eq!(fetches.next().await.reason, Reason::Stale);
+    assert_eq!(fetches.next().await.reason(), Reason::Stale);
 }
 
 #[tokio::test]
@@ -224,7 +229,7 @@ async fn a_machine_that_was_suspended_wakes_up_with_its_token_expired() {
     first(&cache, &mut fetches, lasting("first", HOUR)).await;
     clock.suspend(HOUR);
     assert!(!serves(&cache, "first"));
-    assert_eq!(fetches.next().await.reason, Reason::Expired);
+    assert_eq!(fetches.next().await.reason(), Reason::Expired);
 }
 
 /// The machine was suspended during the fetch. The connection is dead, and the timer of the fetch
@@ -270,7 +275,7 @@ async fn a_wall_clock_that_is_set_back_lengthens_no_tokens_life() {
 
 #[tokio::test]
 async fn a_wall_clock_that_is_set_costs_one_fetch_and_not_one_after_the_other() {
-    let source = Counting::lasting(HOUR);
+    let source = ScriptedSource::expiring(HOUR);
     let clock = Clock::manual();
     let cache = clocked(source.clone(), &clock).build();
     cache.token().await.unwrap();
@@ -288,13 +293,13 @@ async fn a_wall_clock_that_is_set_costs_one_fetch_and_not_one_after_the_other() 
             cache.token().await.unwrap();
             run_until_idle().await;
         }
-        assert_eq!(source.issued(), issued, "{back} {forward}");
+        assert_eq!(source.tokens_issued(), issued, "{back} {forward}");
     }
     // Only the wall clock was set. By the monotonic clock, the token is refreshed in time.
     clock.advance(HOUR - 300 * SECOND);
     cache.token().await.unwrap();
     run_until_idle().await;
-    assert_eq!(source.issued(), 4);
+    assert_eq!(source.tokens_issued(), 4);
 }
 
 /// A machine without a clock battery sets its clock only after it starts. The first fetch is
@@ -322,13 +327,13 @@ async fn between_the_attempts_to_refresh_is_a_floor_by_the_monotonic_clock() {
     run_until_idle().await;
     clock.suspend(20 * SECOND);
     assert!(serves(&cache, "first"));
-    fetches.none().await;
+    fetches.assert_none().await;
     clock.advance(9 * SECOND);
     assert!(serves(&cache, "first"));
-    fetches.none().await;
+    fetches.assert_none().await;
     clock.advance(SECOND);
     assert!(serves(&cache, "first"));
-    assert_eq!(fetches.next().await.reason, Reason::Stale);
+    assert_eq!(fetches.next().await.reason(), Reason::Stale);
 }
 
 #[tokio::test]
@@ -365,7 +370,7 @@ async fn a_refresh_begins_within_the_share_of_the_time_that_jitter_has() {
 /// The wait ends when the floor is over by either clock.
 #[tokio::test(start_paused = true)]
 async fn one_who_finds_a_token_of_milliseconds_expired_waits_for_the_floor_and_no_longer() {
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let cache = crate::support::paused(source).build();
     first(
         &cache,
@@ -378,7 +383,7 @@ async fn one_who_finds_a_token_of_milliseconds_expired_waits_for_the_floor_and_n
     let waiting = tokio::spawn(cache.token());
     let fetch = fetches.next().await;
     assert_eq!(
-        (fetch.reason, start.elapsed()),
+        (fetch.reason(), start.elapsed()),
         (Reason::Expired, Duration::from_millis(700))
     );
     fetch.issue("next");

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use tower_auth::cache::{Clock, ManualClock};
 use tower_auth::{Error, TokenCache};
+use tower_auth_test::{Fetches, controlled_source};
 
-use crate::support::{Fetches, clocked, source, token_server};
+use crate::support::{clocked, token_server};
 
 mod attempt_floor;
 mod attempts;
@@ -20,7 +21,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn set_up() -> (TokenCache, Fetches, ManualClock) {
-    let (source, fetches) = source();
+    let (source, fetches) = controlled_source();
     let clock = Clock::manual();
     let cache = clocked(source, &clock).build();
     (cache, fetches, clock)

@@ -4,8 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use tower_auth::cache::{ManualClock, Quota};
 use tower_auth::{Token, TokenCache};
+use tower_auth_test::{Fetches, controlled_source, run_until_idle};
 
-use crate::support::{Fetches, clock_start, clocked, manual_clock, run_until_idle, source};
+use crate::support::{clock_start, clocked, manual_clock};
 
 mod postponed_refreshes;
 mod telemetry;
@@ -22,7 +23,7 @@ struct Fixture {
 impl Fixture {
     async fn with(quotas: impl IntoIterator<Item = Quota>) -> Self {
         let clock = manual_clock();
-        let (source, fetches) = source();
+        let (source, fetches) = controlled_source();
         let cache = clocked(source, &clock).name("orders").build();
         let mut fixture = Self {
             clock,

@@ -11,8 +11,9 @@ use tokio_test::{assert_pending, task};
 use tower_auth::cache::{Acquire, Clock};
 use tower_auth::token::{Applied, PerRequestCredential, RequestHead};
 use tower_auth::{BoxError, Error, Place, Token, TokenCache};
+use tower_auth_test::{controlled_source, run_until_idle};
 
-use crate::support::{clocked, paused, run_until_idle, source};
+use crate::support::{clocked, paused};
 
 /// A task that waits for a token. When it is woken or dropped, it stops waiting.
 struct Other(Mutex<Option<Acquire>>);
@@ -56,7 +57,7 @@ where
 #[test]
 fn a_waker_may_drop_another_waiter_as_it_is_woken() {
     no_deadlock(|| async {
-        let (source, mut fetches) = source();
+        let (source, mut fetches) = controlled_source();
         let cache = TokenCache::new(source);
         let mut waiting = cache.token();
         poll(&mut waiting, &other(&cache));
@@ -70,7 +71,7 @@ fn a_waker_may_drop_another_waiter_as_it_is_woken() {
 #[test]
 fn a_waker_may_drop_another_waiter_as_it_is_replaced() {
     no_deadlock(|| async {
-        let (source, _fetches) = source();
+        let (source, _fetches) = controlled_source();
         let cache = TokenCache::new(source);
         let mut waiting = cache.token();
         poll(&mut waiting, &other(&cache));
@@ -81,7 +82,7 @@ fn a_waker_may_drop_another_waiter_as_it_is_replaced() {
 #[test]
 fn a_waker_may_drop_another_waiter_as_its_own_is_dropped() {
     no_deadlock(|| async {
-        let (source, _fetches) = source();
+        let (source, _fetches) = controlled_source();
         let cache = TokenCache::new(source);
         let mut waiting = cache.token();
         poll(&mut waiting, &other(&cache));
@@ -91,7 +92,7 @@ fn a_waker_may_drop_another_waiter_as_its_own_is_dropped() {
 
 #[tokio::test]
 async fn a_waiter_that_left_leaves_no_waker_behind() {
-    let (source, _fetches) = source();
+    let (source, _fetches) = controlled_source();
     let cache = TokenCache::new(source);
     let mut stays = task::spawn(cache.token());
     assert_pending!(stays.poll());
@@ -117,7 +118,7 @@ impl Drop for Clinging {
 #[test]
 fn an_error_may_use_the_cache_as_it_is_dropped() {
     no_deadlock(|| async {
-        let (source, mut fetches) = source();
+        let (source, mut fetches) = controlled_source();
         let clock = Clock::manual();
         let cache = clocked(source, &clock).build();
         let failing = tokio::spawn(cache.token());
@@ -146,7 +147,7 @@ impl Drop for Watching {
 #[test]
 fn an_error_may_watch_the_cache_as_it_is_dropped() {
     no_deadlock(|| async {
-        let (source, mut fetches) = source();
+        let (source, mut fetches) = controlled_source();
         let clock = Clock::manual();
         let cache = clocked(source, &clock).build();
         // The watched status keeps the error until the next attempt starts.
@@ -186,7 +187,7 @@ fn signing(cache: &TokenCache, lifetime: Duration) -> Token {
 #[test]
 fn a_token_that_expired_before_it_arrived_may_use_the_cache_as_it_is_dropped() {
     no_deadlock(|| async {
-        let (source, mut fetches) = source();
+        let (source, mut fetches) = controlled_source();
         let cache = clocked(source, Clock::manual()).build();
         let waiting = tokio::spawn(cache.token());
         let token = signing(&cache, Duration::ZERO);
@@ -198,7 +199,7 @@ fn a_token_that_expired_before_it_arrived_may_use_the_cache_as_it_is_dropped() {
 #[test]
 fn a_replaced_token_may_use_the_cache_as_it_is_dropped() {
     no_deadlock(|| async {
-        let (source, mut fetches) = source();
+        let (source, mut fetches) = controlled_source();
         let cache = clocked(source, Clock::manual()).build();
         let waiting = tokio::spawn(cache.token());
         let token = signing(&cache, Duration::from_secs(3600));

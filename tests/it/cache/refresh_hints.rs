@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use tower_auth::cache::{ManualClock, TokenCacheBuilder};
 use tower_auth::{Reason, Token, TokenCache, TokenSource};
+use tower_auth_test::{Fetches, controlled_source};
 
-use crate::support::{Fetches, clock_start, clocked, manual_clock, source};
+use crate::support::{clock_start, clocked, manual_clock};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -16,7 +17,7 @@ async fn holding(
     settings: impl FnOnce(TokenCacheBuilder) -> TokenCacheBuilder,
     token: Token,
 ) -> (TokenCache, Fetches, ManualClock) {
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let clock = manual_clock();
     let cache = settings(clocked(source, &clock)).build();
     let caller = tokio::spawn(cache.token());
@@ -34,10 +35,10 @@ async fn refreshes_at(
     let (cache, mut fetches, clock) = holding(settings, token).await;
     clock.advance(at - NANO);
     assert_eq!(cache.token().await.unwrap().secret(), "first");
-    fetches.none().await;
+    fetches.assert_none().await;
     clock.advance(NANO);
     assert_eq!(cache.token().await.unwrap().secret(), "first");
-    assert_eq!(fetches.next().await.reason, Reason::Stale, "{at:?}");
+    assert_eq!(fetches.next().await.reason(), Reason::Stale, "{at:?}");
 }
 
 fn first(lifetime: Duration) -> Token {
@@ -78,7 +79,7 @@ async fn jitter_makes_a_refresh_later_and_never_earlier_than_the_source_says() {
         let (cache, mut fetches, clock) = holding(|builder| builder.jitter(1.0), token).await;
         clock.advance(600 * SECOND - NANO);
         cache.token().await.unwrap();
-        fetches.none().await;
+        fetches.assert_none().await;
         clock.advance(900 * SECOND);
         cache.token().await.unwrap();
         tokio::task::yield_now().await;
@@ -105,7 +106,7 @@ async fn a_token_that_stays_the_same_until_its_last_seconds_is_served_in_half_of
     let (cache, mut fetches, clock) = holding(|builder| builder, token).await;
     clock.advance(HOUR - 5 * SECOND - NANO);
     assert_eq!(cache.token().await.unwrap().secret(), "first");
-    assert_eq!(fetches.next().await.reason, Reason::Stale);
+    assert_eq!(fetches.next().await.reason(), Reason::Stale);
 }
 
 #[tokio::test]
@@ -118,7 +119,7 @@ async fn a_token_without_an_expiry_is_never_refreshed() {
         let (cache, mut fetches, clock) = holding(|builder| builder, token).await;
         clock.advance(1000 * HOUR);
         cache.token().await.unwrap();
-        fetches.none().await;
+        fetches.assert_none().await;
     }
 }
 
@@ -131,10 +132,10 @@ async fn a_cache_over_a_cache_refreshes_when_the_source_says() {
     outer.token().await.unwrap();
     clock.advance(200 * SECOND - NANO);
     outer.token().await.unwrap();
-    fetches.none().await;
+    fetches.assert_none().await;
     clock.advance(NANO);
     outer.token().await.unwrap();
-    assert_eq!(fetches.next().await.reason, Reason::Stale);
+    assert_eq!(fetches.next().await.reason(), Reason::Stale);
 }
 
 /// A source whose fetch takes one minute. Its fetch timeout is two minutes.
@@ -168,8 +169,8 @@ async fn a_source_that_needs_longer_gets_it_unless_the_user_says_otherwise() {
 #[cfg(feature = "fleet")]
 #[tokio::test(start_paused = true)]
 async fn another_process_refreshes_when_the_source_says() {
-    use crate::support::ScriptedSource;
     use crate::support::breakable_store::BreakableStore;
+    use tower_auth_test::ScriptedSource;
 
     for (hinted, at) in [
         (first(HOUR).refresh_in(600 * SECOND), 600 * SECOND),
@@ -179,22 +180,22 @@ async fn another_process_refreshes_when_the_source_says() {
         ),
     ] {
         let store = BreakableStore::default();
-        let issuer = ScriptedSource::new(move |_| Ok(hinted.clone()));
+        let issuer = ScriptedSource::from_fn(move |_| hinted.clone());
         store.process(issuer).token().await.unwrap();
-        let other = ScriptedSource::new(|_| Token::bearer("second"));
+        let other = ScriptedSource::from_fn(|_| Token::bearer("second"));
         let process = store.process(other.clone());
         assert_eq!(process.token().await.unwrap().secret(), "first");
         tokio::time::advance(at - SECOND).await;
         process.token().await.unwrap();
-        crate::support::run_until_idle().await;
-        assert_eq!(other.asked(), 0, "{at:?}");
+        tower_auth_test::run_until_idle().await;
+        assert_eq!(other.fetches(), 0, "{at:?}");
         tokio::time::advance(SECOND).await;
         process.token().await.unwrap();
         // The cache calls the store several times before it calls the source.
         for _ in 0..10 {
-            crate::support::run_until_idle().await;
+            tower_auth_test::run_until_idle().await;
         }
-        assert_eq!(other.asked(), 1, "{at:?}");
+        assert_eq!(other.fetches(), 1, "{at:?}");
     }
 }
 
@@ -250,7 +251,7 @@ async fn a_cache_over_a_cache_that_refreshes_later_fetches_no_more_often() {
     for _ in 0..3000 {
         outer.token().await.unwrap();
         clock.advance(SECOND);
-        crate::support::run_until_idle().await;
+        tower_auth_test::run_until_idle().await;
     }
     assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), 1);
 }

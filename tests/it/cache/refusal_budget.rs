@@ -7,13 +7,14 @@ use tokio::time::advance;
 use tower::{Layer, ServiceExt};
 use tower_auth::cache::{Clock, ManualClock, Phase};
 use tower_auth::{NotReplayed, Token, TokenCache};
+use tower_auth_test::{Api, ScriptedSource, controlled_source, run_until_idle};
 
-use crate::support::{Api, Counting, call, clocked, request, run_until_idle, source};
+use crate::support::{call, clocked, credentials, issued, request};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn set_up() -> (TokenCache, Counting, ManualClock) {
-    let source = Counting::default();
+fn set_up() -> (TokenCache, ScriptedSource, ManualClock) {
+    let source = ScriptedSource::default();
     let clock = Clock::manual();
     let cache = clocked(source.clone(), &clock).build();
     (cache, source, clock)
@@ -29,7 +30,7 @@ async fn a_thousand_requests_to_an_api_that_refuses_every_token_cost_five_fetche
         let response = client.clone().oneshot(request("")).await.unwrap();
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
         assert!(response.extensions().get::<NotReplayed>().is_some());
-        fetches.push(source.issued());
+        fetches.push(source.tokens_issued());
         clock.advance(60 * SECOND / 1_000);
     }
     // Two fetches start immediately, and one each after 5, 15 and 35 s.
@@ -38,8 +39,8 @@ async fn a_thousand_requests_to_an_api_that_refuses_every_token_cost_five_fetche
     assert_eq!(fetches[1_000 * 6 / 60], 3);
     assert_eq!(fetches[999], 5);
     // Each request was sent with a credential, and only four were replayed.
-    assert_eq!(api.requests(), 1_000 + 4);
-    assert!(api.credentials().iter().all(|credential| credential != "-"));
+    assert_eq!(api.requests().len(), 1_000 + 4);
+    assert!(credentials(&api).iter().all(|credential| credential != "-"));
 }
 
 #[tokio::test]
@@ -53,7 +54,7 @@ async fn a_thousand_at_once_cost_two() {
         let response = caller.await.unwrap().unwrap();
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     }
-    assert_eq!(source.issued(), 2);
+    assert_eq!(source.tokens_issued(), 2);
 }
 
 #[tokio::test]
@@ -66,7 +67,7 @@ async fn without_replay_it_costs_no_more() {
         client.clone().oneshot(request("")).await.unwrap();
         run_until_idle().await;
     }
-    assert_eq!(source.issued(), 2);
+    assert_eq!(source.tokens_issued(), 2);
 }
 
 #[tokio::test]
@@ -78,11 +79,11 @@ async fn the_delay_doubles_to_five_minutes() {
     for delay in [5, 10, 20, 40, 80, 160, 300, 300, 300] {
         clock.advance(delay * SECOND - Duration::from_millis(1));
         client.clone().oneshot(request("")).await.unwrap();
-        assert_eq!(source.issued(), issued, "{delay}");
+        assert_eq!(source.tokens_issued(), issued, "{delay}");
         clock.advance(Duration::from_millis(1));
         client.clone().oneshot(request("")).await.unwrap();
         issued += 1;
-        assert_eq!(source.issued(), issued, "{delay}");
+        assert_eq!(source.tokens_issued(), issued, "{delay}");
     }
 }
 
@@ -109,7 +110,7 @@ async fn an_acceptance_does_not_clear_the_count_of_refusals_and_a_token_that_las
     for _ in 0..10 {
         call(&mut client, request("")).await.unwrap();
     }
-    assert_eq!(source.issued(), 2);
+    assert_eq!(source.tokens_issued(), 2);
 
     // From here on, the API accepts the current token.
     api.accept("token-2");
@@ -129,7 +130,7 @@ async fn an_acceptance_does_not_clear_the_count_of_refusals_and_a_token_that_las
     for _ in 0..10 {
         call(&mut client, request("")).await.unwrap();
     }
-    assert_eq!(source.issued(), 4);
+    assert_eq!(source.tokens_issued(), 4);
     let until = cache.status().refusals_limited_until().unwrap();
     let delay = until.duration_since(clock.now().wall());
     assert_eq!(delay.unwrap(), 5 * SECOND);
@@ -141,13 +142,13 @@ async fn a_token_that_was_accepted_and_is_revoked_again_and_again_is_replaced_ea
     let api = Api::default();
     let mut client = crate::support::layer_from(cache).layer(api.clone());
     for generation in 1..=50 {
-        api.accept(&format!("token-{generation}"));
+        api.accept(format!("token-{generation}"));
         let response = call(&mut client, request("")).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         api.revoke(&format!("token-{generation}"));
         clock.advance(5 * SECOND);
     }
-    assert_eq!(source.issued(), 50);
+    assert_eq!(source.tokens_issued(), 50);
 }
 
 #[tokio::test]
@@ -188,21 +189,21 @@ async fn the_late_acceptance_of_an_old_token_clears_nothing() {
     assert!(cache.status().refusals_limited_until().is_some());
     cache.reject(&new);
     cache.token().await.unwrap();
-    assert_eq!(source.issued(), 2);
+    assert_eq!(source.tokens_issued(), 2);
 }
 
 /// The source issues the same token each time, so the server refuses each request.
 #[tokio::test]
 async fn a_source_that_keeps_its_refused_token_has_the_same_budget() {
     let (clock, same) = (Clock::manual(), Token::bearer("kept").unwrap());
-    let source = crate::support::ScriptedSource::new(move |_| Ok(same.clone()));
+    let source = tower_auth_test::ScriptedSource::from_fn(move |_| same.clone());
     let cache = clocked(source.clone(), &clock).build();
     let client = crate::support::layer_from(cache).layer(Api::default());
     for _ in 0..1_000 {
         client.clone().oneshot(request("")).await.unwrap();
         clock.advance(60 * SECOND / 1_000);
     }
-    assert_eq!(source.asked(), 5);
+    assert_eq!(source.fetches(), 5);
 }
 
 #[tokio::test]
@@ -212,7 +213,7 @@ async fn a_refresh_that_is_asked_for_ignores_the_refusal_budget() {
     client.clone().oneshot(request("")).await.unwrap();
     assert!(cache.status().refusals_limited_until().is_some());
     cache.refresh_now().await.unwrap();
-    assert_eq!(source.issued(), 3);
+    assert_eq!(source.tokens_issued(), 3);
     let response = client.oneshot(request("")).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
 }
@@ -220,12 +221,10 @@ async fn a_refresh_that_is_asked_for_ignores_the_refusal_budget() {
 /// A used-up budget doesn't delay a normal refresh, because other resources may accept the token.
 #[tokio::test(start_paused = true)]
 async fn a_token_over_the_refusal_budget_is_refreshed_as_any_other() {
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let cache = crate::support::paused(source).build();
     for secret in ["first", "second"] {
-        fetches
-            .issued(&cache, secret, Duration::from_secs(3600))
-            .await;
+        issued(&mut fetches, &cache, secret, Duration::from_secs(3600)).await;
         cache.reject(&cache.token().await.unwrap());
     }
     assert!(cache.status().refusals_limited_until().is_some());

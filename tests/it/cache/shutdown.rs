@@ -11,8 +11,9 @@ use tokio_test::{assert_pending, assert_ready, task};
 use tower::{Layer, ServiceExt};
 use tower_auth::cache::Phase;
 use tower_auth::{Error, Reason, Token, TokenCache, TokenSource};
+use tower_auth_test::{Api, controlled_source, run_until_idle};
 
-use crate::support::{Api, paused, request, run_until_idle, runtime, source};
+use crate::support::{issued, paused, request, runtime};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -75,9 +76,9 @@ fn closed_with<S>(source: &Closable<S>) -> Vec<Option<String>> {
 
 #[tokio::test(start_paused = true)]
 async fn who_asks_after_the_end_is_told_so_and_nothing_is_fetched() {
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let cache = paused(source).build();
-    fetches.issued(&cache, "last", HOUR).await;
+    issued(&mut fetches, &cache, "last", HOUR).await;
     cache.close().await;
     assert_eq!(cache.status().phase(), Phase::Closed);
     for error in [cache.token().await, cache.refresh_now().await].map(Result::unwrap_err) {
@@ -85,16 +86,16 @@ async fn who_asks_after_the_end_is_told_so_and_nothing_is_fetched() {
     }
     advance(HOUR).await;
     assert!(cache.token().await.unwrap_err().is_closed());
-    fetches.none().await;
+    fetches.assert_none().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_request_after_the_end_is_not_sent() {
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let cache = paused(source).build();
     let api = Api::accepting(["last"]);
     let client = crate::support::layer_from(cache.clone()).layer(api.clone());
-    fetches.issued(&cache, "last", HOUR).await;
+    issued(&mut fetches, &cache, "last", HOUR).await;
     // The second request gives the client a private copy of the header.
     for _ in 0..2 {
         client.clone().oneshot(request("")).await.unwrap();
@@ -102,15 +103,15 @@ async fn a_request_after_the_end_is_not_sent() {
     cache.close().await;
     let error = client.oneshot(request("")).await.unwrap_err();
     assert!(error.downcast_ref::<Error>().unwrap().is_closed());
-    assert_eq!(api.requests(), 2);
+    assert_eq!(api.requests().len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_source_is_closed_once_with_the_token_that_was_in_hand() {
-    let (fetches_of, mut fetches) = source();
+    let (fetches_of, mut fetches) = controlled_source();
     let source = Arc::new(Closable::new(fetches_of, How::Well));
     let cache = paused(Arc::clone(&source)).build();
-    fetches.issued(&cache, "last", HOUR).await;
+    issued(&mut fetches, &cache, "last", HOUR).await;
     for _ in 0..3 {
         cache.close().await;
     }
@@ -119,7 +120,7 @@ async fn the_source_is_closed_once_with_the_token_that_was_in_hand() {
 
 #[tokio::test(start_paused = true)]
 async fn a_cache_that_never_had_a_token_is_closed_with_none() {
-    let (fetches_of, _fetches) = source();
+    let (fetches_of, _fetches) = controlled_source();
     let source = Arc::new(Closable::new(fetches_of, How::Well));
     let cache = paused(Arc::clone(&source)).build();
     cache.close().await;
@@ -128,7 +129,7 @@ async fn a_cache_that_never_had_a_token_is_closed_with_none() {
 
 #[tokio::test(start_paused = true)]
 async fn a_fetch_in_flight_may_complete_and_its_token_is_the_last() {
-    let (fetches_of, mut fetches) = source();
+    let (fetches_of, mut fetches) = controlled_source();
     let source = Arc::new(Closable::new(fetches_of, How::Well));
     let cache = paused(Arc::clone(&source)).build();
     let waiting = tokio::spawn(cache.token());
@@ -149,10 +150,10 @@ async fn a_fetch_in_flight_may_complete_and_its_token_is_the_last() {
 
 #[tokio::test(start_paused = true)]
 async fn of_a_refresh_in_flight_that_fails_the_token_before_is_the_last() {
-    let (fetches_of, mut fetches) = source();
+    let (fetches_of, mut fetches) = controlled_source();
     let source = Arc::new(Closable::new(fetches_of, How::Well));
     let cache = paused(Arc::clone(&source)).build();
-    fetches.issued(&cache, "first", HOUR).await;
+    issued(&mut fetches, &cache, "first", HOUR).await;
     let forced = tokio::spawn(cache.refresh_now());
     let fetch = fetches.next().await;
     let close = tokio::spawn({
@@ -169,7 +170,7 @@ async fn of_a_refresh_in_flight_that_fails_the_token_before_is_the_last() {
 #[tokio::test(start_paused = true)]
 async fn a_fetch_that_does_not_complete_in_time_is_ended_and_those_who_wait_are_told() {
     let before = Handle::current().metrics().num_alive_tasks();
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let cache = paused(source).close_timeout(2 * SECOND).build();
     let mut waiting = task::spawn(cache.token());
     assert_pending!(waiting.poll());
@@ -189,7 +190,7 @@ async fn a_source_that_fails_panics_or_hangs_holds_nobody_up_past_the_timeout() 
         (How::Panics, Duration::ZERO),
         (How::Hangs, 5 * SECOND),
     ] {
-        let (fetches_of, _fetches) = source();
+        let (fetches_of, _fetches) = controlled_source();
         let cache = paused(Closable::new(fetches_of, how)).build();
         let start = Instant::now();
         cache.close().await;
@@ -202,7 +203,7 @@ async fn a_source_that_fails_panics_or_hangs_holds_nobody_up_past_the_timeout() 
 /// `close`.
 #[tokio::test(start_paused = true)]
 async fn the_fetch_and_the_source_have_one_deadline() {
-    let (fetches_of, mut fetches) = source();
+    let (fetches_of, mut fetches) = controlled_source();
     let cache = paused(Closable::new(fetches_of, How::Hangs)).build();
     let _waiting = tokio::spawn(cache.token());
     let fetch = fetches.next().await;
@@ -218,7 +219,7 @@ async fn the_fetch_and_the_source_have_one_deadline() {
 #[tokio::test(start_paused = true)]
 async fn a_second_call_waits_for_the_first() {
     let told = Arc::new(Notify::new());
-    let (fetches_of, _fetches) = source();
+    let (fetches_of, _fetches) = controlled_source();
     let source = Arc::new(Closable::new(fetches_of, How::WhenTold(Arc::clone(&told))));
     let cache = paused(Arc::clone(&source)).build();
     let mut first = task::spawn(cache.close());
@@ -240,7 +241,7 @@ async fn a_second_call_waits_for_the_first() {
 #[tokio::test(start_paused = true)]
 async fn one_who_leaves_while_it_closes_changes_nothing() {
     let told = Arc::new(Notify::new());
-    let (fetches_of, _fetches) = source();
+    let (fetches_of, _fetches) = controlled_source();
     let source = Arc::new(Closable::new(fetches_of, How::WhenTold(Arc::clone(&told))));
     let cache = paused(Arc::clone(&source)).build();
     let mut close = task::spawn(cache.close());
@@ -256,20 +257,20 @@ async fn one_who_leaves_while_it_closes_changes_nothing() {
 #[tokio::test(start_paused = true)]
 async fn the_timer_ends_with_it() {
     let before = Handle::current().metrics().num_alive_tasks();
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let cache = paused(source).keep_fresh().build();
-    fetches.issued(&cache, "last", HOUR).await;
+    issued(&mut fetches, &cache, "last", HOUR).await;
     assert_eq!(Handle::current().metrics().num_alive_tasks(), before + 1);
     cache.close().await;
     run_until_idle().await;
     assert_eq!(Handle::current().metrics().num_alive_tasks(), before);
     tokio::time::sleep(2 * HOUR).await;
-    fetches.none().await;
+    fetches.assert_none().await;
 }
 
 #[test]
 fn outside_of_a_runtime_it_is_closed_all_the_same() {
-    let (fetches_of, _fetches) = source();
+    let (fetches_of, _fetches) = controlled_source();
     let source = Arc::new(Closable::new(fetches_of, How::Well));
     let cache = TokenCache::new(Arc::clone(&source));
     assert_ready!(task::spawn(cache.close()).poll());
@@ -282,22 +283,22 @@ fn outside_of_a_runtime_it_is_closed_all_the_same() {
 /// After the close, there is no token to reject, and none for a replay.
 #[tokio::test(start_paused = true)]
 async fn a_refusal_after_the_end_is_the_callers() {
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let cache = paused(source).build();
-    fetches.issued(&cache, "last", HOUR).await;
+    issued(&mut fetches, &cache, "last", HOUR).await;
     let last = cache.token().await.unwrap();
     cache.close().await;
     cache.reject(&last);
     cache.accept(&last);
     assert!(cache.token().await.unwrap_err().is_closed());
-    fetches.none().await;
+    fetches.assert_none().await;
 }
 
 /// Nothing can end a fetch on a runtime that isn't driven, but its waiting callers can get an
 /// error.
 #[test]
 fn a_fetch_on_a_runtime_that_nobody_drives_is_waited_for_no_longer_than_any_other() {
-    let (source, _fetches) = source();
+    let (source, _fetches) = controlled_source();
     let cache = TokenCache::builder(source)
         .close_timeout(Duration::ZERO)
         .build();

@@ -4,14 +4,15 @@ use std::time::SystemTime;
 
 use tower_auth::cache::{ManualClock, Phase, Status};
 use tower_auth::{Error, Reason, TokenCache};
+use tower_auth_test::{Fetches, controlled_source};
 
-use crate::support::{Fetches, clock_start, clocked, manual_clock, source};
+use crate::support::{clock_start, clocked, manual_clock};
 
 mod phases;
 mod subscriptions;
 
 fn set_up() -> (TokenCache, Fetches, ManualClock) {
-    let (source, fetches) = source();
+    let (source, fetches) = controlled_source();
     let clock = manual_clock();
     let cache = clocked(source, &clock).build();
     (cache, fetches, clock)

@@ -194,7 +194,7 @@ async fn a_redirect_of_a_post_is_followed_with_its_body_and_its_credential() {
         }
         assert_eq!(seen.len(), 2);
     }
-    assert_eq!(scenario.source.issued(), 2);
+    assert_eq!(scenario.source.tokens_issued(), 2);
 }
 
 #[tokio::test]
@@ -286,5 +286,5 @@ async fn a_refusal_of_another_origin_that_a_redirect_led_to_costs_no_token() {
     assert!(matches!(why, Some(NotReplayed::Elsewhere)), "{why:?}");
     assert_eq!(other.take_seen().len(), 1);
     scenario.layer.cache().token().await.unwrap();
-    assert_eq!(scenario.source.issued(), 1);
+    assert_eq!(scenario.source.tokens_issued(), 1);
 }

@@ -15,9 +15,10 @@ use tonic::{Code, Status, Streaming};
 use tower::{ServiceBuilder, ServiceExt};
 use tower_auth::cache::{Clock, ManualClock};
 use tower_auth::{Auth, NotReplayed};
+use tower_auth_test::ScriptedSource;
 
 use super::{Api, LONG, Seen, boxed, credential, large, small, streamed, whole};
-use crate::support::{Counting, clocked};
+use crate::support::clocked;
 
 /// A codec for messages that are bytes.
 #[derive(Clone, Copy, Default)]
@@ -95,7 +96,7 @@ async fn respond(State(api): State<Api>, request: Received) -> Response<tonic::b
 
 struct Grpcs {
     api: Api,
-    source: Counting,
+    source: ScriptedSource,
     clock: ManualClock,
     client: Auth<Channel>,
     origin: http::Uri,
@@ -110,7 +111,7 @@ impl Grpcs {
         let server = Server::builder().add_routes(Routes::from(router));
         tokio::spawn(async move { server.serve_with_incoming(incoming).await.unwrap() });
 
-        let (source, clock) = (Counting::default(), Clock::manual());
+        let (source, clock) = (ScriptedSource::default(), Clock::manual());
         let channel = Channel::from_shared(origin.clone()).unwrap().connect_lazy();
         let client = ServiceBuilder::new()
             .layer(crate::support::layer_from(
@@ -165,7 +166,7 @@ async fn unary_and_streaming_calls_are_sent_again_when_the_token_was_revoked() {
     assert_eq!(unary().await.unwrap().into_inner(), "1");
     let [old, new] = ["token-1", "token-2"].map(|secret| bearer(secret, &small()));
     assert_eq!(scenario.arrived(), [old, new]);
-    assert_eq!(scenario.source.issued(), 2);
+    assert_eq!(scenario.source.tokens_issued(), 2);
 
     scenario.clock.advance(LONG);
     scenario.api.accept_only("token-3");
@@ -179,7 +180,7 @@ async fn unary_and_streaming_calls_are_sent_again_when_the_token_was_revoked() {
     assert_eq!(response.into_inner(), "5");
     let [old, new] = ["token-2", "token-3"].map(|secret| bearer(secret, &small()));
     assert_eq!(scenario.arrived(), [old, new]);
-    assert_eq!(scenario.source.issued(), 3);
+    assert_eq!(scenario.source.tokens_issued(), 3);
 }
 
 #[tokio::test]
@@ -216,7 +217,7 @@ async fn a_stream_over_the_limit_gets_the_refusal() {
         (Code::Unauthenticated, "refused")
     );
     assert_eq!(scenario.arrived(), [bearer("token-1", &large())]);
-    assert_eq!(scenario.source.issued(), 1);
+    assert_eq!(scenario.source.tokens_issued(), 1);
 }
 
 /// The caller gets the refusal as the server sent it, with the reason in its extensions.

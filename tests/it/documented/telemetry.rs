@@ -6,15 +6,16 @@ use std::time::Duration;
 use tower::{Layer, ServiceExt};
 use tower_auth::cache::Quota;
 use tower_auth::{Error, Reason, Token};
+use tower_auth_test::{Api, ScriptedSource, Step};
 
 use crate::documented::page::{self, Words, quoted};
 #[cfg(feature = "fleet")]
 use crate::support::breakable_store;
 use crate::support::log::{Line, listen};
+use crate::support::request;
 use crate::support::scenarios::{FailingClose, errors, orders, refuse_without_replay};
 use crate::support::token_server::TokenServer;
 use crate::support::tree::{code, rust_files, text};
-use crate::support::{Api, Counting, ScriptedSource, request};
 
 const PAGE: &str = include_str!("../../../src/docs/watching.md");
 
@@ -73,10 +74,7 @@ fn told_by(lines: &[Line], page: &Told) -> Told {
 
 /// Causes every event at least once.
 async fn all_events() {
-    let source = ScriptedSource::new(|attempt| match attempt {
-        1 => Err(Error::transient("reset")),
-        _ => Token::bearer("token"),
-    });
+    let source = ScriptedSource::new([Step::from(Error::transient("reset"))]);
     orders(source).token().await.unwrap();
     for word in words_of_refusals() {
         if word != "elsewhere" || cfg!(feature = "reqwest") {
@@ -84,7 +82,7 @@ async fn all_events() {
         }
     }
     let api = Api::default();
-    let client = crate::support::layer_from(orders(Counting::default())).layer(api.clone());
+    let client = crate::support::layer_from(orders(ScriptedSource::default())).layer(api.clone());
     for _ in 0..2 {
         client.clone().oneshot(request("")).await.unwrap();
     }
@@ -95,7 +93,7 @@ async fn all_events() {
     orders(FailingClose::Fails).close().await;
     let quota = Quota::new("client/per_day", 1).of(10);
     let source =
-        ScriptedSource::new(move |_| Ok(Token::bearer("token")?.with_quotas([quota.clone()])));
+        ScriptedSource::from_fn(move |_| Ok(Token::bearer("token")?.with_quotas([quota.clone()])));
     orders(source).token().await.unwrap();
     let narrower = r#"{"access_token":"token","expires_in":3600,"scope":"read"}"#;
     let source = TokenServer::new(200, narrower).client().scope("read write");

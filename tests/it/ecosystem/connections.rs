@@ -20,10 +20,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_auth::BoxError;
+use tower_auth_test::{Api, ScriptedSource};
 use tower_service::Service;
 
-use super::serve;
-use crate::support::{Api, Counting, call};
+use crate::support::{call, credentials};
 
 type Sent = Request<Full<Bytes>>;
 type ResponseFuture = Pin<Box<dyn Future<Output = hyper::Result<Response<Incoming>>> + Send>>;
@@ -80,12 +80,13 @@ fn get(address: SocketAddr) -> Sent {
 #[tokio::test]
 async fn one_http1_connection_behind_a_buffer_takes_the_replay_after_the_refusal() {
     let api = Api::accepting(["token-2"]);
-    let address = serve(&api).await;
+    let server = api.serve().await.unwrap();
+    let address = server.address();
     let stream = TcpStream::connect(address).await.unwrap();
     let (sender, connection) = conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
     let client = ServiceBuilder::new()
-        .layer(crate::support::layer(Counting::default()))
+        .layer(crate::support::layer(ScriptedSource::default()))
         .buffer(4)
         .service(Http1(sender));
     for _ in 0..2 {
@@ -93,20 +94,21 @@ async fn one_http1_connection_behind_a_buffer_takes_the_replay_after_the_refusal
         assert_eq!(response.status(), StatusCode::OK);
     }
     let tokens = [1, 2, 2].map(|n| format!("Bearer token-{n}"));
-    assert_eq!(api.credentials(), tokens);
+    assert_eq!(credentials(&api), tokens);
 }
 
 #[tokio::test]
 async fn one_http2_connection_takes_refusals_and_replays_of_many_at_once() {
     let api = Api::accepting(["token-2"]);
-    let address = serve(&api).await;
-    let source = Counting::default();
+    let server = api.serve().await.unwrap();
+    let address = server.address();
+    let source = ScriptedSource::default();
     let client = crate::support::layer(source.clone()).layer(http2(address).await);
     let callers = (0..20).map(|_| client.clone().oneshot(get(address)));
     for response in futures_util::future::join_all(callers).await {
         assert_eq!(response.unwrap().status(), StatusCode::OK);
     }
-    assert_eq!(source.issued(), 2);
+    assert_eq!(source.tokens_issued(), 2);
 }
 
 /// Serves connections that end with their first response, through `Connection: close` or `GOAWAY`.
@@ -170,12 +172,12 @@ async fn a_connection_that_ends_with_the_refusal_is_replaced_for_the_replay() {
         let pool = Client::builder(TokioExecutor::new())
             .http2_only(http2)
             .build_http::<Full<Bytes>>();
-        let source = Counting::default();
+        let source = ScriptedSource::default();
         let client = crate::support::layer(source.clone()).layer(pool);
         let response = client.oneshot(get(address)).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(
-            (source.issued(), connections.load(Ordering::SeqCst)),
+            (source.tokens_issued(), connections.load(Ordering::SeqCst)),
             (2, 2)
         );
     }
@@ -186,7 +188,7 @@ async fn a_connection_that_ends_with_the_refusal_is_replaced_for_the_replay() {
 #[tokio::test]
 async fn without_another_connection_the_caller_gets_the_refusal_or_the_connections_error() {
     let (address, connections) = serve_once_each(true).await;
-    let client = crate::support::layer(Counting::default()).layer(http2(address).await);
+    let client = crate::support::layer(ScriptedSource::default()).layer(http2(address).await);
     match client.oneshot(get(address)).await {
         Ok(response) => assert_eq!(response.status(), StatusCode::UNAUTHORIZED),
         Err(error) => assert!(error.is::<hyper::Error>(), "{error}"),
@@ -229,7 +231,7 @@ async fn over_http2_the_credential_is_never_indexed() {
         let response = call(&mut connection, request).await;
         Ok::<_, BoxError>(response?)
     });
-    let client = crate::support::layer(Counting::default()).layer(attached);
+    let client = crate::support::layer(ScriptedSource::default()).layer(attached);
     let response = tokio::spawn(client.oneshot(get(address)));
     let block = wire.await.unwrap();
     response.abort();

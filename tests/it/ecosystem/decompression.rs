@@ -9,11 +9,12 @@ use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 use tower_auth::BoxError;
+use tower_auth_test::ScriptedSource;
 use tower_http::compression::CompressionLayer;
 use tower_http::decompression::DecompressionLayer;
 use tower_service::Service;
 
-use crate::support::{Counting, request};
+use crate::support::request;
 
 /// Returns a text long enough for a server to compress.
 fn text(status: StatusCode) -> String {
@@ -61,11 +62,11 @@ where
 
 #[tokio::test]
 async fn a_compressed_refusal_is_replayed_for_and_the_response_is_readable_in_both_orders() {
-    let layer = crate::support::layer(Counting::default());
+    let layer = crate::support::layer(ScriptedSource::default());
     let outside = ServiceBuilder::new()
         .layer(DecompressionLayer::new())
         .layer(layer);
-    let layer = crate::support::layer(Counting::default());
+    let layer = crate::support::layer(ScriptedSource::default());
     let inside = ServiceBuilder::new()
         .layer(layer)
         .layer(DecompressionLayer::new());
@@ -76,13 +77,13 @@ async fn a_compressed_refusal_is_replayed_for_and_the_response_is_readable_in_bo
 
 #[tokio::test]
 async fn a_refusal_that_is_not_replayed_is_readable_in_both_orders_too() {
-    let layer = crate::support::layer(Counting::default()).retry(false);
+    let layer = crate::support::layer(ScriptedSource::default()).retry(false);
     let outside = ServiceBuilder::new()
         .layer(DecompressionLayer::new())
         .layer(layer.clone());
     let expected = (StatusCode::UNAUTHORIZED, text(StatusCode::UNAUTHORIZED));
     assert_eq!(response_of(outside.service(compressing())).await, expected);
-    let layer = crate::support::layer(Counting::default()).retry(false);
+    let layer = crate::support::layer(ScriptedSource::default()).retry(false);
     let inside = ServiceBuilder::new()
         .layer(layer)
         .layer(DecompressionLayer::new());

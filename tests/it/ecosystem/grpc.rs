@@ -21,8 +21,9 @@ use tonic::{Code, Status};
 use tonic_prost::ProstCodec;
 use tower::{Layer, ServiceExt};
 use tower_auth::{Auth, AuthLayer, Error};
+use tower_auth_test::ScriptedSource;
 
-use crate::support::{Counting, ScriptedSource, paused, token_server};
+use crate::support::{paused, token_server};
 
 /// A server that accepts the tokens that the test names. The server records all tokens.
 #[derive(Clone, Default)]
@@ -99,7 +100,7 @@ async fn over_tls_a_refused_call_is_replayed_as_in_the_clear() {
     let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority.pem()));
     let endpoint = Endpoint::from_shared(format!("https://localhost:{port}")).unwrap();
     let channel = endpoint.tls_config(tls).unwrap().connect().await.unwrap();
-    let client = crate::support::layer(Counting::default()).layer(channel);
+    let client = crate::support::layer(ScriptedSource::default()).layer(channel);
 
     for (accepted, seen) in [
         ("token-1", &["token-1"][..]),
@@ -115,12 +116,12 @@ async fn over_tls_a_refused_call_is_replayed_as_in_the_clear() {
 /// The channel picks one of two servers at random. With this many calls, both are picked.
 const CALLS: usize = 64;
 
-async fn balanced(peers: &[Peer; 2]) -> (Auth<Channel>, Counting) {
+async fn balanced(peers: &[Peer; 2]) -> (Auth<Channel>, ScriptedSource) {
     let endpoints = peers.iter().map(|peer| {
         let port = peer.serve(None);
         Endpoint::from_shared(format!("http://127.0.0.1:{port}")).unwrap()
     });
-    let source = Counting::default();
+    let source = ScriptedSource::default();
     let channel = Channel::balance_list(endpoints);
     (crate::support::layer(source.clone()).layer(channel), source)
 }
@@ -140,7 +141,7 @@ async fn servers_behind_one_channel_share_the_token_and_their_refusals_are_one()
             peer.accept_only(&[token]);
         }
         many(&client).await;
-        assert_eq!(source.issued(), fetches);
+        assert_eq!(source.tokens_issued(), fetches);
         for peer in &peers {
             assert!(peer.take_seen().contains(&format!("Bearer {token}")));
         }
@@ -164,7 +165,7 @@ async fn the_refusal_of_one_server_rejects_the_token_once_for_both() {
     }
     many(&client).await;
     many(&client).await;
-    assert_eq!(source.issued(), 2);
+    assert_eq!(source.tokens_issued(), 2);
     for peer in &peers {
         assert!(peer.take_seen().contains(&String::from("Bearer token-2")));
     }
@@ -191,7 +192,7 @@ async fn a_generated_client_without_a_token_has_the_code_that_says_whether_to_tr
         (Error::transient("the vault is busy"), Code::Unavailable),
     ] {
         let text = error.to_string();
-        let source = ScriptedSource::new(move |_| Err(error.clone()));
+        let source = ScriptedSource::from_fn(move |_| error.clone());
         let client = crate::support::layer_from(paused(source).build()).layer(channel());
         // The second call gets the cached error.
         for _ in 0..2 {
@@ -212,7 +213,7 @@ async fn a_generated_client_without_a_token_has_the_code_that_says_whether_to_tr
     assert_eq!(status.code(), Code::Unavailable, "{status}");
     assert!(Error::find(&status).is_some_and(Error::is_closed));
 
-    let elsewhere = AuthLayer::new(Counting::default());
+    let elsewhere = AuthLayer::new(ScriptedSource::default());
     let elsewhere = elsewhere.only_to(["https://notes.example.com"]).unwrap();
     let status = generated_call(elsewhere.layer(channel())).await;
     assert_eq!(status.code(), Code::Unauthenticated, "{status}");

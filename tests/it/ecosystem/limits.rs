@@ -16,10 +16,11 @@ use tokio_test::{assert_pending, task};
 use tower::load_shed::error::Overloaded;
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_auth::{BoxError, Error, Token, TokenSource};
+use tower_auth_test::{ScriptedSource, controlled_source, run_until_idle};
 use tower_service::Service;
 
 use super::Script;
-use crate::support::{Counting, request, run_until_idle, source};
+use crate::support::request;
 
 type Sent = Request<Full<Bytes>>;
 
@@ -89,7 +90,7 @@ async fn with_the_limit_outside_the_fetch_goes_through_the_client_below_it() {
 /// A buffer calls one service for all callers.
 #[tokio::test]
 async fn who_waits_for_a_token_behind_a_buffer_holds_up_nobody_else() {
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let client = ServiceBuilder::new()
         .buffer(1)
         .layer(crate::support::layer(source))
@@ -126,7 +127,7 @@ const PERIOD: Duration = Duration::from_secs(10);
 #[tokio::test(start_paused = true)]
 async fn a_rate_limit_inside_counts_the_replay() {
     let client = ServiceBuilder::new()
-        .layer(crate::support::layer(Counting::default()))
+        .layer(crate::support::layer(ScriptedSource::default()))
         .buffer(4)
         .rate_limit(2, PERIOD)
         .service(Script::new([401]));
@@ -139,7 +140,7 @@ async fn a_rate_limit_outside_does_not() {
     let client = ServiceBuilder::new()
         .buffer(4)
         .rate_limit(2, PERIOD)
-        .layer(crate::support::layer(Counting::default()))
+        .layer(crate::support::layer(ScriptedSource::default()))
         .service(Script::new([401]));
     let taken = taken(client).await;
     assert!(taken.iter().all(|taken| *taken < PERIOD), "{taken:?}");
@@ -159,7 +160,7 @@ async fn that_the_client_is_overloaded_is_the_callers_error_and_rejects_no_token
             Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
         }
     });
-    let source = Counting::default();
+    let source = ScriptedSource::default();
     let client = ServiceBuilder::new()
         .layer(crate::support::layer(source.clone()))
         .load_shed()
@@ -174,13 +175,13 @@ async fn that_the_client_is_overloaded_is_the_callers_error_and_rejects_no_token
     drop(response);
     assert_eq!(running.await.unwrap().status(), StatusCode::OK);
     client.oneshot(request("")).await.unwrap();
-    assert_eq!(source.issued(), 1);
+    assert_eq!(source.tokens_issued(), 1);
 }
 
 /// Callers that wait for a token hold no permit, so there is no load to shed.
 #[tokio::test]
 async fn who_waits_for_a_token_is_no_load() {
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let client = ServiceBuilder::new()
         .load_shed()
         .layer(crate::support::layer(source))

@@ -15,11 +15,10 @@ use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use tower::{ServiceBuilder, ServiceExt};
 use tower_auth::{ApiKey, AuthLayer, BoxError, Error};
+use tower_auth_test::ScriptedSource;
 use tower_http::follow_redirect::FollowRedirectLayer;
 use tower_http::follow_redirect::policy::{FilterCredentials, Limited, PolicyExt, SameOrigin};
 use tower_service::Service;
-
-use crate::support::Counting;
 
 type Sent = Request<Full<Bytes>>;
 
@@ -96,7 +95,7 @@ fn get(address: &str) -> Sent {
 
 /// Builds a layer that sends its credential only to the API.
 fn bearer() -> AuthLayer {
-    let layer = AuthLayer::new(Counting::default());
+    let layer = AuthLayer::new(ScriptedSource::default());
     layer.only_to(["https://api.example"]).unwrap()
 }
 
@@ -247,7 +246,7 @@ async fn a_token_that_is_bound_to_a_key_goes_nowhere_else_either() {
     let web = Web::default();
     let token =
         serde_json::json!({"access_token": "bound", "token_type": "DPoP", "expires_in": 60});
-    web.put(TOKEN, Page::json(&token));
+    web.put(TOKEN, Page::json(200, &token));
     let client = Client::new(TOKEN, "id", "secret")
         .unwrap()
         .transport(web.transport());

@@ -12,9 +12,9 @@ use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Middleware, Next, 
 use tokio::sync::Semaphore;
 use tower_auth::layer::AuthMiddleware;
 use tower_auth::{Error, NotReplayed, TokenSource};
+use tower_auth_test::{Api, ScriptedSource, controlled_source};
 
-use super::serve;
-use crate::support::{Api, Counting, source};
+use crate::support::credentials;
 
 /// Counts the tries in the request's extensions.
 struct Tally;
@@ -73,8 +73,9 @@ fn client(source: impl TokenSource) -> ClientWithMiddleware {
 #[tokio::test]
 async fn a_refused_request_is_sent_once_more_with_a_new_token_and_the_same_body_and_extensions() {
     let api = Api::accepting(["token-2"]);
-    let url = format!("http://{}/", serve(&api).await);
-    let client = client(Counting::default());
+    let server = api.serve().await.unwrap();
+    let url = server.url("/");
+    let client = client(ScriptedSource::default());
     let mut extensions = Extensions::new();
     let request = client.post(url).body("body").build().unwrap();
     let response = client
@@ -82,14 +83,19 @@ async fn a_refused_request_is_sent_once_more_with_a_new_token_and_the_same_body_
         .await
         .unwrap();
     assert_eq!(response.status(), StatusCode::OK);
-    assert_eq!(api.credentials(), ["Bearer token-1", "Bearer token-2"]);
+    assert_eq!(credentials(&api), ["Bearer token-1", "Bearer token-2"]);
     assert_eq!(extensions.get::<Tries>().unwrap().0, 2);
 }
 
 #[tokio::test]
 async fn a_refusal_that_is_not_replayed_says_why() {
-    let url = format!("http://{}/", serve(&Api::default()).await);
-    let response = client(Counting::default()).get(url).send().await.unwrap();
+    let server = Api::default().serve().await.unwrap();
+    let url = server.url("/");
+    let response = client(ScriptedSource::default())
+        .get(url)
+        .send()
+        .await
+        .unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     let why = response.extensions().get::<NotReplayed>();
     assert!(matches!(why, Some(NotReplayed::Again)), "{why:?}");
@@ -98,19 +104,19 @@ async fn a_refusal_that_is_not_replayed_says_why() {
 #[tokio::test]
 async fn an_error_of_the_layer_is_found_in_the_chains_and_one_from_below_is_as_it_was() {
     let api = Api::default();
-    let address = serve(&api).await;
-    let (source, mut fetches) = source();
+    let server = api.serve().await.unwrap();
+    let (source, mut fetches) = controlled_source();
     let failing = client(source);
-    let asked = tokio::spawn(failing.get(format!("http://{address}/")).send());
+    let asked = tokio::spawn(failing.get(server.url("/")).send());
     fetches.next().await.fail("the vault is sealed");
     let error = asked.await.unwrap().unwrap_err();
     let ChainError::Middleware(inner) = &error else {
         panic!("{error:?}");
     };
     assert!(inner.downcast_ref::<Error>().is_some(), "{inner:?}");
-    assert_eq!(api.requests(), 0);
+    assert_eq!(api.requests().len(), 0);
 
-    let cleartext = client(Counting::default()).get("http://api.example.com/");
+    let cleartext = client(ScriptedSource::default()).get("http://api.example.com/");
     let error = cleartext.send().await.unwrap_err();
     let ChainError::Middleware(inner) = &error else {
         panic!("{error:?}");
@@ -122,7 +128,7 @@ async fn an_error_of_the_layer_is_found_in_the_chains_and_one_from_below_is_as_i
     let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = gone.local_addr().unwrap();
     drop(gone);
-    let error = client(Counting::default())
+    let error = client(ScriptedSource::default())
         .get(format!("http://{address}/"))
         .send()
         .await
@@ -137,7 +143,7 @@ async fn a_retry_before_it_gets_a_credential_again_and_one_after_it_does_not() {
         (false, ["token-1", "token-1"]),
     ] {
         let api = Api::accepting(["token-2"]);
-        let layer = crate::support::layer(Counting::default()).retry(false);
+        let layer = crate::support::layer(ScriptedSource::default()).retry(false);
         let cache = layer.cache().clone();
         let token = cache.token().await.unwrap();
         let auth = AuthMiddleware::new(layer);
@@ -148,10 +154,11 @@ async fn a_retry_before_it_gets_a_credential_again_and_one_after_it_does_not() {
         } else {
             builder.with(auth).with(again).build()
         };
-        let url = format!("http://{}/", serve(&api).await);
+        let server = api.serve().await.unwrap();
+        let url = server.url("/");
         client.get(url).send().await.unwrap();
         assert_eq!(
-            api.credentials(),
+            credentials(&api),
             expected.map(|token| format!("Bearer {token}"))
         );
     }
@@ -179,7 +186,7 @@ async fn what_a_caller_who_leaves_has_put_in_the_extensions_is_still_there() {
     let reached = Arc::new(Semaphore::new(0));
     let client = ClientBuilder::new(http())
         .with(AuthMiddleware::new(crate::support::layer(
-            Counting::default(),
+            ScriptedSource::default(),
         )))
         .with(Waits(Arc::clone(&reached)))
         .build();

@@ -10,9 +10,10 @@ use http_body_util::Full;
 use tower::retry::{Policy, RetryLayer};
 use tower::{ServiceBuilder, ServiceExt};
 use tower_auth::{NotReplayed, TokenCache};
+use tower_auth_test::ScriptedSource;
 
 use super::Script;
-use crate::support::{Counting, request};
+use crate::support::request;
 
 /// Retries a 503, and also a 401 if `refusals_too` is set. Refreshes the token of `meanwhile`
 /// before the retry.
@@ -61,7 +62,7 @@ impl<E> Policy<Request<Full<Bytes>>, Response<Full<Bytes>>, E> for Again {
 #[tokio::test]
 async fn a_retry_outside_carries_the_token_that_came_meanwhile() {
     let api = Script::new([503]);
-    let layer = crate::support::layer(Counting::default());
+    let layer = crate::support::layer(ScriptedSource::default());
     let retry = RetryLayer::new(Again {
         meanwhile: Some(layer.cache().clone()),
         ..Again::up_to(3)
@@ -79,7 +80,7 @@ async fn a_retry_outside_carries_the_token_that_came_meanwhile() {
 #[tokio::test]
 async fn a_retry_inside_sends_the_token_that_was_replaced_meanwhile() {
     let api = Script::new([503]);
-    let layer = crate::support::layer(Counting::default());
+    let layer = crate::support::layer(ScriptedSource::default());
     let retry = RetryLayer::new(Again {
         meanwhile: Some(layer.cache().clone()),
         ..Again::up_to(3)
@@ -97,7 +98,7 @@ async fn a_retry_inside_sends_the_token_that_was_replaced_meanwhile() {
 #[tokio::test]
 async fn a_hiccup_of_the_replay_is_retried_without_another_fetch() {
     let api = Script::new([401, 503]);
-    let source = Counting::default();
+    let source = ScriptedSource::default();
     let client = ServiceBuilder::new()
         .layer(RetryLayer::new(Again::up_to(3)))
         .layer(crate::support::layer(source.clone()))
@@ -106,7 +107,7 @@ async fn a_hiccup_of_the_replay_is_retried_without_another_fetch() {
     assert_eq!(response.status(), StatusCode::OK);
     let tokens = [1, 2, 2].map(|n| format!("Bearer token-{n}"));
     assert_eq!(api.seen(), tokens);
-    assert_eq!(source.issued(), 2);
+    assert_eq!(source.tokens_issued(), 2);
 }
 
 /// The retry layer makes ten tries, and the API refuses every try. The auth layer neither replays
@@ -114,7 +115,7 @@ async fn a_hiccup_of_the_replay_is_retried_without_another_fetch() {
 #[tokio::test]
 async fn a_retry_of_refusals_outside_is_not_doubled_by_replays_nor_paid_for_in_tokens() {
     let api = Script::new([401; 100]);
-    let source = Counting::default();
+    let source = ScriptedSource::default();
     let client = ServiceBuilder::new()
         .layer(RetryLayer::new(Again {
             refusals_too: true,
@@ -127,5 +128,5 @@ async fn a_retry_of_refusals_outside_is_not_doubled_by_replays_nor_paid_for_in_t
     let why = response.extensions().get::<NotReplayed>();
     assert!(matches!(why, Some(NotReplayed::RefusalBudget)), "{why:?}");
     let sent = api.seen().len();
-    assert_eq!((sent, source.issued()), (11, 2), "{:?}", api.seen());
+    assert_eq!((sent, source.tokens_issued()), (11, 2), "{:?}", api.seen());
 }

@@ -4,10 +4,11 @@ use http::header::AUTHORIZATION;
 use http::{HeaderValue, Request, Uri};
 use tower::{Layer, ServiceBuilder, ServiceExt};
 use tower_auth::Error;
+use tower_auth_test::ScriptedSource;
 use tower_http::set_header::SetRequestHeaderLayer;
 
 use super::Script;
-use crate::support::{Counting, request};
+use crate::support::request;
 
 type Set = SetRequestHeaderLayer<HeaderValue>;
 
@@ -23,14 +24,14 @@ fn three_ways() -> [Set; 3] {
 #[tokio::test]
 async fn what_is_set_outside_is_the_callers_own_and_wins_without_a_fetch() {
     for set in three_ways() {
-        let (api, source) = (Script::new([401]), Counting::default());
+        let (api, source) = (Script::new([401]), ScriptedSource::default());
         let client = ServiceBuilder::new()
             .layer(set)
             .layer(crate::support::layer(source.clone()))
             .service(api.clone());
         client.oneshot(request("")).await.unwrap();
         assert_eq!(api.seen(), ["Basic b3du"]);
-        assert_eq!(source.issued(), 0);
+        assert_eq!(source.tokens_issued(), 0);
     }
 }
 
@@ -44,7 +45,7 @@ async fn what_is_set_inside_comes_after_the_credential_and_does_as_it_is_called(
     for (set, expected) in three_ways().into_iter().zip(expected) {
         let api = Script::new([]);
         let client = ServiceBuilder::new()
-            .layer(crate::support::layer(Counting::default()))
+            .layer(crate::support::layer(ScriptedSource::default()))
             .layer(set)
             .service(api.clone());
         client.oneshot(request("")).await.unwrap();
@@ -58,7 +59,7 @@ async fn a_layer_that_replaces_what_is_there_wins_over_what_is_set_outside() {
         let api = Script::new([]);
         let client = ServiceBuilder::new()
             .layer(set)
-            .layer(crate::support::layer(Counting::default()).replace_existing(true))
+            .layer(crate::support::layer(ScriptedSource::default()).replace_existing(true))
             .service(api.clone());
         client.oneshot(request("")).await.unwrap();
         assert_eq!(api.seen(), ["Bearer token-1"]);
@@ -76,7 +77,7 @@ fn based<B>(mut request: Request<B>) -> Request<B> {
 #[tokio::test]
 async fn a_base_address_that_is_put_on_outside_is_checked_and_one_inside_is_not() {
     let path = || Request::get("/things").body(String::new()).unwrap();
-    let layer = crate::support::layer(Counting::default())
+    let layer = crate::support::layer(ScriptedSource::default())
         .only_to(["https://api.example.com"])
         .unwrap();
     let api = Script::new([]);

@@ -11,9 +11,10 @@ use http_body_util::Full;
 use tower::timeout::error::Elapsed;
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 use tower_auth::BoxError;
+use tower_auth_test::{ScriptedSource, controlled_source, run_until_idle};
 
 use super::Script;
-use crate::support::{Counting, paused, request, run_until_idle, source};
+use crate::support::{issued, paused, request};
 
 const LIMIT: Duration = Duration::from_secs(1);
 
@@ -23,7 +24,7 @@ fn ran_out(error: &BoxError) -> bool {
 
 #[tokio::test(start_paused = true)]
 async fn a_timeout_outside_ends_the_wait_for_a_token_and_not_the_fetch() {
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let api = Script::new([]);
     let client = ServiceBuilder::new()
         .timeout(LIMIT)
@@ -37,12 +38,12 @@ async fn a_timeout_outside_ends_the_wait_for_a_token_and_not_the_fetch() {
     let response = client.oneshot(request("")).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(api.seen(), ["Bearer late"]);
-    fetches.none().await;
+    fetches.assert_none().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_same_where_it_is_waited_for_after_a_refusal() {
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let api = Script::new([401]);
     let layer = crate::support::layer_from(paused(source).build());
     let cache = layer.cache().clone();
@@ -50,21 +51,19 @@ async fn the_same_where_it_is_waited_for_after_a_refusal() {
         .timeout(LIMIT)
         .layer(layer)
         .service(api.clone());
-    fetches
-        .issued(&cache, "revoked", Duration::from_secs(3600))
-        .await;
+    issued(&mut fetches, &cache, "revoked", Duration::from_secs(3600)).await;
     let error = client.clone().oneshot(request("")).await.unwrap_err();
     assert!(ran_out(&error), "{error}");
     fetches.next().await.issue("late");
     run_until_idle().await;
     client.oneshot(request("")).await.unwrap();
     assert_eq!(api.seen(), ["Bearer revoked", "Bearer late"]);
-    fetches.none().await;
+    fetches.assert_none().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_timeout_inside_is_of_the_try_alone_however_long_the_token_takes() {
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let client = ServiceBuilder::new()
         .layer(crate::support::layer_from(paused(source).build()))
         .timeout(LIMIT)
@@ -84,7 +83,7 @@ async fn a_try_that_takes_too_long_is_the_callers_error_and_rejects_no_token() {
         pending::<()>().await;
         Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
     });
-    let source = Counting::default();
+    let source = ScriptedSource::default();
     let client = ServiceBuilder::new()
         .layer(crate::support::layer_from(paused(source.clone()).build()))
         .timeout(LIMIT)
@@ -93,5 +92,5 @@ async fn a_try_that_takes_too_long_is_the_callers_error_and_rejects_no_token() {
         let error = client.clone().oneshot(request("")).await.unwrap_err();
         assert!(ran_out(&error), "{error}");
     }
-    assert_eq!(source.issued(), 1);
+    assert_eq!(source.tokens_issued(), 1);
 }

@@ -8,13 +8,14 @@ use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use tower::{ServiceBuilder, ServiceExt};
 use tower_auth::ApiKey;
+use tower_auth_test::ScriptedSource;
 use tower_http::classify::{ServerErrorsAsFailures, SharedClassifier};
 use tower_http::trace::{DefaultOnRequest, TraceLayer};
 use tracing::{Span, info, info_span};
 
 use super::Script;
 use crate::support::log::{Line, listen};
-use crate::support::{Counting, request};
+use crate::support::request;
 
 type Opens = fn(&Request<Full<Bytes>>) -> Span;
 type Tells = fn(&Response<Full<Bytes>>, Duration, &Span);
@@ -47,7 +48,7 @@ async fn outside_it_sees_one_request_and_the_response_to_the_replay() {
     let (log, _guard) = listen();
     let client = ServiceBuilder::new()
         .layer(trace())
-        .layer(crate::support::layer(Counting::default()))
+        .layer(crate::support::layer(ScriptedSource::default()))
         .service(Script::new([401]));
     let response = client.oneshot(request("")).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
@@ -58,7 +59,7 @@ async fn outside_it_sees_one_request_and_the_response_to_the_replay() {
 async fn inside_it_sees_each_try_with_a_header_that_it_does_not_show() {
     let (log, _guard) = listen();
     let client = ServiceBuilder::new()
-        .layer(crate::support::layer(Counting::default()))
+        .layer(crate::support::layer(ScriptedSource::default()))
         .layer(trace())
         .service(Script::new([401]));
     let response = client.oneshot(request("")).await.unwrap();

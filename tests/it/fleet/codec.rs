@@ -4,17 +4,17 @@ use std::sync::Arc;
 
 use http::HeaderName;
 use tower_auth::{Place, Token, TokenCache};
+use tower_auth_test::{ScriptedSource, Step};
 
-use crate::support::ScriptedSource;
 use crate::support::breakable_store::BreakableStore;
 use crate::support::log::listen;
 
 /// Returns a token as another process reads it.
 async fn passed_on(token: Token) -> Token {
     let store = BreakableStore::default();
-    let source = ScriptedSource::new(move |_| Ok(token.clone()));
+    let source = ScriptedSource::from_fn(move |_| token.clone());
     store.process(source).token().await.unwrap();
-    let other = ScriptedSource::new(|_| panic!("it is there"));
+    let other = ScriptedSource::from_fn(|_| Step::error("it is there"));
     store.process(other).token().await.unwrap()
 }
 
@@ -42,7 +42,7 @@ async fn a_token_is_the_same_in_another_process_wherever_it_goes() {
 async fn a_token_that_is_too_long_for_any_header_is_not_shared() {
     let (log, _listening) = listen();
     let store = BreakableStore::default();
-    let source = ScriptedSource::new(|_| Token::bearer("x".repeat(64 * 1024)));
+    let source = ScriptedSource::from_fn(|_| Token::bearer("x".repeat(64 * 1024)));
     let process: TokenCache = store.process(source);
     process.token().await.unwrap();
     assert!(store.stored().is_empty());

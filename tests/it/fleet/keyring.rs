@@ -7,11 +7,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
 use tower_auth::Token;
 use tower_auth::fleet::{Fleet, Keyring};
+use tower_auth_test::{ScriptedSource, Step};
 use tracing::Level;
 
 use crate::support::breakable_store::{BreakableStore, KEY, key, keyring};
 use crate::support::log::listen;
-use crate::support::{Counting, ScriptedSource};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const OTHER: &str = "ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA=";
@@ -26,7 +26,7 @@ fn spellings(secret: &str) -> [String; 3] {
 async fn stocked() -> BreakableStore {
     let store = BreakableStore::default();
     store
-        .process(Counting::lasting(HOUR))
+        .process(ScriptedSource::expiring(HOUR))
         .token()
         .await
         .unwrap();
@@ -37,7 +37,7 @@ async fn stocked() -> BreakableStore {
 /// log.
 async fn taken(store: &BreakableStore, fleet: Fleet) -> Result<(), Vec<String>> {
     let (log, _listening) = listen();
-    let source = ScriptedSource::new(|_| Token::bearer("its own"));
+    let source = ScriptedSource::from_fn(|_| Token::bearer("its own"));
     let token = store.process_of(fleet, source).token().await.unwrap();
     if token.secret() == "token-1" {
         return Ok(());
@@ -64,7 +64,7 @@ async fn a_store_sees_no_token() {
     let secret = "a-secret/that+could~be-anywhere";
     let store = BreakableStore::default();
     let source =
-        ScriptedSource::new(move |_| Ok(Token::bearer(secret)?.with_scope("reports:read")));
+        ScriptedSource::from_fn(move |_| Ok(Token::bearer(secret)?.with_scope("reports:read")));
     store.process(source).token().await.unwrap();
     let [stored] = &store.stored()[..] else {
         panic!("one value");
@@ -171,7 +171,7 @@ async fn keys_rotate_with_no_token_lost() {
     // `rotated` seals with the new key. `ready` seals with the old key, but can open the value.
     let fresh = BreakableStore::default();
     let with = |keys: Keyring| Fleet::new(fresh.clone(), keys).key(key());
-    let rotated = fresh.process_of(with(rotated), Counting::lasting(HOUR));
+    let rotated = fresh.process_of(with(rotated), ScriptedSource::expiring(HOUR));
     rotated.token().await.unwrap();
     assert!(fresh.stored()[0].starts_with(b"TA\x01S\x072027-05"));
     taken(&fresh, with(ready)).await.unwrap();
@@ -250,7 +250,7 @@ mod of_files_that_are_not_sealed {
     async fn they_hold_the_token_and_are_good_for_their_key_alone() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path().join("tokens");
-        let first = process(&folder, key(), Counting::lasting(HOUR));
+        let first = process(&folder, key(), ScriptedSource::expiring(HOUR));
         first.token().await.unwrap();
         let path = |key: &StoreKey| folder.join(format!("{}.token", key.to_text()));
         let stored = fs::read(path(&key())).unwrap();
@@ -258,7 +258,7 @@ mod of_files_that_are_not_sealed {
         let second = process(
             &folder,
             key(),
-            ScriptedSource::new(|_| panic!("it is there")),
+            ScriptedSource::from_fn(|_| Step::error("it is there")),
         );
         assert_eq!(second.token().await.unwrap().secret(), "token-1");
 
@@ -267,7 +267,7 @@ mod of_files_that_are_not_sealed {
         let other = process(
             &folder,
             other,
-            ScriptedSource::new(|_| Token::bearer("its own")),
+            ScriptedSource::from_fn(|_| Token::bearer("its own")),
         );
         assert_eq!(other.token().await.unwrap().secret(), "its own");
     }
@@ -283,15 +283,18 @@ mod of_files_that_are_not_sealed {
                 .unwrap()
                 .build()
         };
-        sealing(Counting::lasting(HOUR)).token().await.unwrap();
+        sealing(ScriptedSource::expiring(HOUR))
+            .token()
+            .await
+            .unwrap();
         let plain = process(
             &folder,
             key(),
-            ScriptedSource::new(|_| Token::bearer("plain")),
+            ScriptedSource::from_fn(|_| Token::bearer("plain")),
         );
         assert_eq!(plain.token().await.unwrap().secret(), "plain");
         assert_eq!(
-            sealing(Counting::lasting(HOUR))
+            sealing(ScriptedSource::expiring(HOUR))
                 .token()
                 .await
                 .unwrap()

@@ -27,7 +27,7 @@ use tower_auth::oauth2::{
 use tower_auth::{Error, Reason, TokenSource};
 
 use crate::support::token_server::{ID, SECRET, TokenServer, URL, all_text_of};
-use crate::support::web::{Page, Web};
+use crate::support::web::{Page, Web, is_bare, line};
 
 const ISSUER: &str = "https://id.example.com";
 
@@ -261,16 +261,17 @@ proptest! {
             metadata["issuer"] = Value::from(ISSUER);
         }
         let place = format!("{ISSUER}/.well-known/oauth-authorization-server");
-        web.put(&place, Page::json(&metadata));
+        web.put(&place, Page::json(200, &metadata));
         let url = EndpointUrl::from_issuer(ISSUER).unwrap();
         let url = if mtls { url.mtls() } else { url };
         let source = ClientCredentials::new(url, ID, SECRET).unwrap().transport(web.transport());
         let _ = block_on(source.fetch(Reason::First));
-        for asked in web.asked() {
-            if asked.is_bare() {
+        for asked in &web.asked() {
+            if is_bare(asked) {
                 continue;
             }
-            let to = asked.line.strip_prefix("POST ").unwrap();
+            let to = line(asked);
+            let to = to.strip_prefix("POST ").unwrap();
             prop_assert!(to.starts_with("https://"), "{to}");
             prop_assert_eq!(&metadata["issuer"], ISSUER);
             let is_it = |named: &Value| {

@@ -7,10 +7,11 @@ use tower_auth::cache::{Quota, Status};
 use tower_auth::login::JsonLogin;
 use tower_auth::oauth2::ClientCredentials;
 use tower_auth::{Error, Reason, Token, TokenCache, TokenSource};
+use tower_auth_test::ScriptedSource;
 
 use crate::support::log::listen;
+use crate::support::paused;
 use crate::support::token_server::{ID, TokenServer, URL};
-use crate::support::{ScriptedSource, paused};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -195,7 +196,7 @@ async fn no_more_than_eight_buckets_are_kept_and_their_names_are_cut() {
     );
     let own = Token::bearer("token").unwrap();
     let own = own.with_quotas((0..50).map(|n| Quota::new(n.to_string(), n)));
-    let cache = TokenCache::new(ScriptedSource::new(move |_| Ok(own.clone())));
+    let cache = TokenCache::new(ScriptedSource::from_fn(move |_| own.clone()));
     cache.token().await.unwrap();
     assert_eq!(cache.status().quotas().len(), 8);
     assert_eq!(Quota::new("é".repeat(40), 1).bucket(), "é".repeat(32));
@@ -246,7 +247,7 @@ async fn the_login_of_an_api_of_its_own_says_it_too() {
 
 #[tokio::test(start_paused = true)]
 async fn the_latest_word_counts_and_silence_changes_nothing() {
-    let source = ScriptedSource::new(|attempt| {
+    let source = ScriptedSource::from_fn(|attempt| {
         let token = Token::bearer("token")?;
         Ok(match attempt {
             1 => token.with_quotas([Quota::new("a", 7)]),
@@ -287,7 +288,7 @@ proptest! {
         }
         let runtime = crate::support::runtime();
         let token = runtime.block_on(server.client().fetch(Reason::First)).unwrap();
-        let cache = TokenCache::new(ScriptedSource::new(move |_| Ok(token.clone())));
+        let cache = TokenCache::new(ScriptedSource::from_fn(move |_| token.clone()));
         runtime.block_on(cache.token()).unwrap();
         prop_assert!(cache.status().quotas().len() <= 8);
     }

@@ -56,7 +56,7 @@ async fn a_cleartext_address_can_be_allowed_by_name() {
         .unwrap()
         .transport(server.transport());
     source.fetch(Reason::First).await.unwrap();
-    assert_eq!(server.request().0.uri, "http://id.internal/token");
+    assert_eq!(server.request().uri(), "http://id.internal/token");
 }
 
 #[test]

@@ -15,10 +15,9 @@ use http::{HeaderName, Request, Response};
 use http_body_util::Full;
 use tower::Layer;
 use tower_auth::{Auth, AuthLayer, Token, TokenCache};
+use tower_auth_test::controlled_source;
 use tower_http::set_header::SetRequestHeaderLayer;
 use tower_service::Service;
-
-use crate::support::source;
 
 /// A client that allocates nothing.
 #[derive(Clone, Debug)]
@@ -236,7 +235,7 @@ fn memory_of_a_waiting_caller() {
         .enable_all()
         .build()
         .unwrap();
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let cache = TokenCache::new(source);
     let mut callers = Vec::with_capacity(CALLERS);
     let info = measure(|| {
@@ -264,7 +263,7 @@ fn memory_of_a_waiting_caller() {
         for caller in callers {
             assert_eq!(caller.await.unwrap().unwrap().secret(), "token");
         }
-        fetches.none().await;
+        fetches.assert_none().await;
     });
 }
 
@@ -275,7 +274,7 @@ async fn memory_of_a_waiting_request_beside_its_headers_and_body() {
     const WAITING: usize = 1_000;
     const MOST: i64 = 500;
 
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let client = crate::support::layer(source).layer(Bare);
     let mut waiting = Vec::with_capacity(WAITING);
     let mut wait = |request| {
@@ -285,7 +284,7 @@ async fn memory_of_a_waiting_request_beside_its_headers_and_body() {
         waiting.push(response);
     };
     wait(request(5));
-    fetches.next().await;
+    drop(fetches.next().await);
     let requests: Vec<_> = (1..WAITING).map(|_| request(5)).collect();
     let info = measure(|| requests.into_iter().for_each(wait));
     // The vector of requests is freed, but the memory of headers and bodies isn't.

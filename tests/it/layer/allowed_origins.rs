@@ -5,8 +5,9 @@ use std::convert::Infallible;
 use http::Request;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_auth::{ApiKey, AuthLayer, Error, NotReplayed, Origin, Reason, Token, TokenSource};
+use tower_auth_test::{Api, ScriptedSource, controlled_source};
 
-use crate::support::{Api, Counting, call, source};
+use crate::support::{call, credentials};
 
 mod naming_sources;
 
@@ -27,7 +28,7 @@ async fn fate(layer: &AuthLayer, uri: &str) -> Fate {
     let api = Api::default();
     let request = Request::get(uri).body(String::new()).unwrap();
     match layer.layer(api.clone()).oneshot(request).await {
-        Ok(_) => match api.credentials()[0].as_str() {
+        Ok(_) => match credentials(&api)[0].as_str() {
             "-" => WithoutCredential,
             credential => {
                 assert!(credential.starts_with("Bearer token-"), "{credential}");
@@ -37,7 +38,7 @@ async fn fate(layer: &AuthLayer, uri: &str) -> Fate {
         Err(error) => {
             let error = error.downcast_ref::<Error>().unwrap();
             assert!(error.is_origin(), "{error}");
-            assert_eq!(api.requests(), 0, "the request was sent");
+            assert_eq!(api.requests().len(), 0, "the request was sent");
             Denied
         }
     }
@@ -69,7 +70,7 @@ async fn denial(layer: &AuthLayer, uri: &str) -> String {
 
 /// Builds a layer for which no origin is named.
 fn unnamed() -> AuthLayer {
-    AuthLayer::new(Counting::default())
+    AuthLayer::new(ScriptedSource::default())
 }
 
 fn only_to(origins: &[&str]) -> AuthLayer {
@@ -98,7 +99,7 @@ impl TokenSource for Naming {
 
 #[tokio::test]
 async fn with_nothing_named_each_absolute_request_is_an_error_that_says_how_to_name_origins() {
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let layer = AuthLayer::new(source);
     for layer in [layer.clone(), layer.pass_elsewhere()] {
         for uri in [
@@ -121,7 +122,7 @@ async fn with_nothing_named_each_absolute_request_is_an_error_that_says_how_to_n
             }
         }
     }
-    fetches.none().await;
+    fetches.assert_none().await;
 }
 
 #[tokio::test]
@@ -134,7 +135,7 @@ async fn with_nothing_named_a_cached_token_changes_nothing() {
         let error = call(&mut client, request).await.unwrap_err();
         assert!(error.downcast_ref::<Error>().unwrap().is_origin());
     }
-    assert_eq!(client.get_ref().requests(), 0);
+    assert_eq!(client.get_ref().requests().len(), 0);
 }
 
 #[tokio::test]
@@ -426,10 +427,10 @@ async fn the_error_names_the_origin_and_what_to_do_and_no_more_of_the_uri() {
 
 #[tokio::test]
 async fn origins_are_checked_before_the_fetch() {
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let layer = AuthLayer::new(source).any_https();
     assert_eq!(fate(&layer, "http://api.example.com/").await, Denied);
-    fetches.none().await;
+    fetches.assert_none().await;
 }
 
 /// The layer must check the origin even if the clone has a private copy of the header.
@@ -446,7 +447,7 @@ async fn origins_are_checked_on_the_hot_path_too() {
             let error = call(&mut client, request(uri)).await.unwrap_err();
             assert!(error.downcast_ref::<Error>().unwrap().is_origin());
         }
-        assert_eq!(api.requests(), 3);
+        assert_eq!(api.requests().len(), 3);
     }
 }
 
@@ -474,7 +475,7 @@ async fn the_usual_origin_stands_for_no_other() {
 
 #[tokio::test]
 async fn a_request_elsewhere_passes_without_the_credential_and_costs_no_fetch() {
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let layer = AuthLayer::new(source)
         .only_to([API])
         .unwrap()
@@ -486,7 +487,7 @@ async fn a_request_elsewhere_passes_without_the_credential_and_costs_no_fetch() 
             WithoutCredential
         );
     }
-    fetches.none().await;
+    fetches.assert_none().await;
 }
 
 #[tokio::test]
@@ -506,7 +507,7 @@ async fn the_order_of_calls_makes_no_difference() {
 
 #[tokio::test]
 async fn what_passes_without_the_credential_is_not_sent_again_and_says_nothing_of_the_token() {
-    let source = Counting::default();
+    let source = ScriptedSource::default();
     let layer = AuthLayer::new(source.clone()).only_to([API]).unwrap();
     let layer = layer.pass_elsewhere();
     layer.cache().token().await.unwrap();
@@ -519,9 +520,9 @@ async fn what_passes_without_the_credential_is_not_sent_again_and_says_nothing_o
         assert_eq!(response.status(), 401);
         assert!(response.extensions().get::<NotReplayed>().is_none());
     }
-    assert_eq!(api.credentials(), ["-"; 3]);
+    assert_eq!(credentials(&api), ["-"; 3]);
     layer.cache().token().await.unwrap();
-    assert_eq!(source.issued(), 1);
+    assert_eq!(source.tokens_issued(), 1);
 }
 
 #[tokio::test]
@@ -559,7 +560,7 @@ async fn a_key_in_a_header_or_in_the_query_passes_nowhere_else_either() {
 
 #[tokio::test]
 async fn the_callers_own_credential_goes_anywhere() {
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let layer = AuthLayer::new(source);
     for layer in [
         layer.clone(),
@@ -575,10 +576,10 @@ async fn the_callers_own_credential_goes_anywhere() {
             let request = Request::get(uri).header("authorization", "Basic b3du");
             let request = request.body(String::new()).unwrap();
             layer.layer(api.clone()).oneshot(request).await.expect(uri);
-            assert_eq!(api.credentials(), ["Basic b3du"]);
+            assert_eq!(credentials(&api), ["Basic b3du"]);
         }
     }
-    fetches.none().await;
+    fetches.assert_none().await;
 }
 
 #[tokio::test]
@@ -597,13 +598,13 @@ async fn origins_are_checked_where_a_credential_of_the_callers_is_replaced() {
         .await
         .unwrap_err();
     assert!(error.downcast_ref::<Error>().unwrap().is_origin());
-    assert_eq!(api.credentials(), ["Bearer token-1"; 3]);
+    assert_eq!(credentials(&api), ["Bearer token-1"; 3]);
     // With `pass_elsewhere`, the layer keeps the credential that the caller has set.
     let mut client = layer.pass_elsewhere().layer(api.clone());
     call(&mut client, own("https://evil.example"))
         .await
         .unwrap();
-    assert_eq!(api.credentials()[3], "Basic b3du");
+    assert_eq!(credentials(&api)[3], "Basic b3du");
 }
 
 #[tokio::test]
@@ -617,7 +618,7 @@ async fn a_path_that_some_clients_read_as_another_host_is_an_error() {
             let error = layer.layer(api.clone()).oneshot(request).await.unwrap_err();
             let error = error.downcast_ref::<Error>().unwrap();
             assert!(error.is_origin(), "{path}: {error}");
-            assert_eq!(api.requests(), 0);
+            assert_eq!(api.requests().len(), 0);
         }
         assert_eq!(fate(&layer, "/x//y").await, WithCredential);
     }
@@ -625,7 +626,7 @@ async fn a_path_that_some_clients_read_as_another_host_is_an_error() {
 
 /// A source that names its origin only when the layer asks for the second time.
 #[derive(Default)]
-struct NamingLater(Counting, std::sync::atomic::AtomicUsize);
+struct NamingLater(ScriptedSource, std::sync::atomic::AtomicUsize);
 
 impl TokenSource for NamingLater {
     async fn fetch(&self, reason: Reason) -> Result<Token, Error> {

@@ -13,8 +13,9 @@ use tower::util::BoxCloneSyncService;
 use tower::{ServiceBuilder, ServiceExt};
 use tower_auth::layer::CallError;
 use tower_auth::{AuthLayer, BoxError, Error, Token, TokenCache};
+use tower_auth_test::ScriptedSource;
 
-use crate::support::{Counting, layer, request};
+use crate::support::{layer, request};
 
 type Client = BoxCloneSyncService<Request<Full<Bytes>>, Response<()>, BoxError>;
 
@@ -64,7 +65,7 @@ async fn no_layer_of_tower_wraps_the_error_of_a_call() {
         };
         assert!(error.is_source(), "{error}");
     }
-    for client in stacks(&layer(Counting::default())) {
+    for client in stacks(&layer(ScriptedSource::default())) {
         let Err(CallError::Client(error)) = split(client).await else {
             panic!("it isn't the client's");
         };
@@ -110,7 +111,7 @@ async fn the_texts_of_the_chain_are_distinct_and_ours_is_found_in_it() {
     ];
     assert_eq!(chain(&error), texts);
 
-    let [client, _] = stacks(&layer(Counting::default()));
+    let [client, _] = stacks(&layer(ScriptedSource::default()));
     let error = split(client).await.unwrap_err();
     assert!(Error::find(&error).is_none());
     assert_eq!(chain(&error), ["the client failed", "no route"]);
@@ -168,7 +169,7 @@ mod of_reqwest {
     async fn the_client_is_reqwest_and_its_errors_are_typed() {
         let error = report(without_token().layer(reqwest::Client::new())).await;
         assert!(matches!(&error, Err(ReportError::Token(error)) if error.is_source()));
-        let error = report(layer(Counting::default()).layer(reqwest::Client::new())).await;
+        let error = report(layer(ScriptedSource::default()).layer(reqwest::Client::new())).await;
         match error.unwrap_err() {
             ReportError::Client(error) => assert!(error.is_connect(), "{error}"),
             other => panic!("{other:?}"),

@@ -14,11 +14,12 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_auth::cache::Clock;
 use tower_auth::token::{Applied, PerRequestCredential, RequestHead};
 use tower_auth::{AuthLayer, BoxError, Error, Place, Token, TokenCache};
+use tower_auth_test::ScriptedSource;
 use tower_test::mock;
 
 use crate::support::scenarios::errors;
 use crate::support::secret_finder::SecretFinder;
-use crate::support::{Counting, clocked, layer, layer_from, paused};
+use crate::support::{clocked, layer, layer_from, paused};
 
 const MESSAGE: &str =
     "the call was not sent, because it has no credential; the source of this status says why";
@@ -181,7 +182,7 @@ async fn any_content_type_of_grpc_is_recognized_whatever_the_body_is() {
 
 #[tokio::test]
 async fn a_call_that_may_not_have_the_credential_is_unauthenticated() {
-    let layer = AuthLayer::new(Counting::default());
+    let layer = AuthLayer::new(ScriptedSource::default());
     let layer = layer.only_to(["https://other.example.com"]).unwrap();
     // The first call comes before the cache has a token, and the second after.
     for _ in 0..2 {
@@ -214,7 +215,7 @@ async fn a_call_that_cannot_be_signed_has_a_status_too() {
 #[tokio::test]
 async fn a_call_whose_token_expires_before_the_channel_is_ready_has_a_status_too() {
     let clock = Clock::manual();
-    let cache = clocked(Counting::lasting(Duration::from_secs(60)), &clock).build();
+    let cache = clocked(ScriptedSource::expiring(Duration::from_secs(60)), &clock).build();
     let (channel, mut server) = mock::pair::<Request<Body>, Response<()>>();
     let mut client = layer_from(cache.clone()).layer(channel);
     server.allow(1);

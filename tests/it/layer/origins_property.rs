@@ -593,7 +593,7 @@ where
     let in_use = Mutex::new(Vec::new());
     let tenants = Tenants::builder(move |tenant: &Tenant| {
         let layer = match *tenant {
-            OTHER => crate::support::layer(crate::support::Counting::default()),
+            OTHER => crate::support::layer(tower_auth_test::ScriptedSource::default()),
             Tenant(tenant) => layer_of(&made, tenant),
         };
         in_use.lock().unwrap().push(layer.cache().clone());

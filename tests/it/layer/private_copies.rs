@@ -7,13 +7,14 @@ use tokio_test::{assert_pending, task};
 use tower::Layer;
 use tower_auth::Token;
 use tower_auth::cache::Clock;
+use tower_auth_test::{Api, ScriptedSource, controlled_source, run_until_idle};
 
-use crate::support::{Api, Counting, call, clocked, request, run_until_idle, source};
+use crate::support::{call, clocked, credentials, request};
 
 #[tokio::test]
 async fn a_private_copy_of_a_token_is_not_sent_once_it_is_rejected() {
     let api = Api::accepting(["token-1", "token-2"]);
-    let layer = crate::support::layer(Counting::default());
+    let layer = crate::support::layer(ScriptedSource::default());
     let mut client = layer.layer(api.clone());
     for _ in 0..3 {
         call(&mut client, request("")).await.unwrap();
@@ -21,12 +22,12 @@ async fn a_private_copy_of_a_token_is_not_sent_once_it_is_rejected() {
     let token = layer.cache().token().await.unwrap();
     layer.cache().reject(&token);
     call(&mut client, request("")).await.unwrap();
-    assert_eq!(api.credentials()[3..], ["Bearer token-2"]);
+    assert_eq!(credentials(&api)[3..], ["Bearer token-2"]);
 }
 
 #[tokio::test]
 async fn a_private_copy_of_a_token_is_not_sent_once_it_has_expired_and_renewed_once_it_is_stale() {
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let (clock, hour) = (Clock::manual(), Duration::from_secs(3600));
     let cache = clocked(source, &clock).build();
     let api = Api::accepting(["first", "second", "third"]);
@@ -53,7 +54,7 @@ async fn a_private_copy_of_a_token_is_not_sent_once_it_has_expired_and_renewed_o
         "first", "first", "first", "first", "second", "second", "second", "third",
     ];
     assert_eq!(
-        api.credentials(),
+        credentials(&api),
         expected.map(|secret| format!("Bearer {secret}"))
     );
 }
@@ -61,7 +62,7 @@ async fn a_private_copy_of_a_token_is_not_sent_once_it_has_expired_and_renewed_o
 /// The source issues clones of one token, each with its own lifetime.
 #[tokio::test]
 async fn a_private_copy_of_a_token_is_not_sent_once_the_same_was_issued_for_less_and_has_expired() {
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let (clock, minute) = (Clock::manual(), Duration::from_secs(60));
     let cache = clocked(source, &clock).build();
     let api = Api::accepting(["kept"]);
@@ -79,7 +80,7 @@ async fn a_private_copy_of_a_token_is_not_sent_once_the_same_was_issued_for_less
     clock.advance(minute);
     let mut waiting = task::spawn(call(&mut client, request("")));
     assert_pending!(waiting.poll());
-    assert_eq!(api.requests(), 3);
+    assert_eq!(api.requests().len(), 3);
 }
 
 /// This is the only test here that sleeps, because the system's clocks can't be paused.
@@ -87,12 +88,12 @@ async fn a_private_copy_of_a_token_is_not_sent_once_the_same_was_issued_for_less
 async fn by_the_systems_clocks_too_a_private_copy_is_not_sent_once_it_has_expired() {
     let lifetime = Duration::from_millis(200);
     let api = Api::accepting(["token-1", "token-2"]);
-    let mut client = crate::support::layer(Counting::lasting(lifetime)).layer(api.clone());
+    let mut client = crate::support::layer(ScriptedSource::expiring(lifetime)).layer(api.clone());
     for _ in 0..4 {
         call(&mut client, request("")).await.unwrap();
     }
     tokio::time::sleep(lifetime).await;
     call(&mut client, request("")).await.unwrap();
-    let seen = api.credentials();
+    let seen = credentials(&api);
     assert_eq!((&*seen[0], &*seen[4]), ("Bearer token-1", "Bearer token-2"));
 }

@@ -13,10 +13,11 @@ use tower::limit::ConcurrencyLimit;
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_auth::cache::Clock;
 use tower_auth::{Error, NotReplayed, Token};
+use tower_auth_test::{Api, ScriptedSource, controlled_source, run_until_idle};
 use tower_service::Service;
 use tower_test::mock;
 
-use crate::support::{Api, Counting, call, clocked, request, run_until_idle, source};
+use crate::support::{call, clocked, credentials, request};
 
 type Mocked = mock::Mock<Request<Full<Bytes>>, Response<&'static str>>;
 type Handle = mock::Handle<Request<Full<Bytes>>, Response<&'static str>>;
@@ -32,7 +33,7 @@ async fn answers(handle: &mut Handle, token: &str) {
 #[tokio::test]
 async fn the_clone_that_is_ready_is_the_one_that_is_called() {
     let (mocked, mut handle): (Mocked, _) = mock::pair();
-    let layer = crate::support::layer(Counting::default());
+    let layer = crate::support::layer(ScriptedSource::default());
     layer.cache().token().await.unwrap();
     let mut client = layer.layer(mocked);
     for _ in 0..3 {
@@ -47,7 +48,7 @@ async fn the_clone_that_is_ready_is_the_one_that_is_called() {
 #[tokio::test]
 async fn a_request_is_sent_by_a_clone_as_soon_as_that_is_ready() {
     let (mocked, mut handle): (Mocked, _) = mock::pair();
-    let layer = crate::support::layer(Counting::default());
+    let layer = crate::support::layer(ScriptedSource::default());
     layer.cache().token().await.unwrap();
     handle.allow(0);
     let client = layer.layer(mocked);
@@ -66,7 +67,7 @@ async fn a_request_is_sent_by_a_clone_as_soon_as_that_is_ready() {
 
 #[tokio::test]
 async fn no_permit_is_held_while_a_token_is_waited_for() {
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let limited = ServiceBuilder::new()
         .concurrency_limit(1)
         .service(service_fn(|_: Request<Full<Bytes>>| async {
@@ -89,7 +90,7 @@ async fn no_permit_is_held_while_a_token_is_waited_for() {
 #[tokio::test]
 async fn a_replay_is_polled_ready_again() {
     let (mocked, mut handle): (Mocked, _) = mock::pair();
-    let layer = crate::support::layer(Counting::default());
+    let layer = crate::support::layer(ScriptedSource::default());
     layer.cache().token().await.unwrap();
     handle.allow(1);
     let client = layer.layer(mocked);
@@ -113,7 +114,7 @@ async fn a_replay_is_polled_ready_again() {
 #[tokio::test]
 async fn a_client_that_breaks_before_the_replay_leaves_the_caller_the_refusal() {
     let (mocked, mut handle): (Mocked, _) = mock::pair();
-    let layer = crate::support::layer(Counting::default());
+    let layer = crate::support::layer(ScriptedSource::default());
     layer.cache().token().await.unwrap();
     handle.allow(1);
     let mut response = task::spawn(layer.layer(mocked).oneshot(request("")));
@@ -133,7 +134,7 @@ async fn a_client_that_breaks_before_the_replay_leaves_the_caller_the_refusal() 
 async fn an_error_of_readiness_reaches_the_caller() {
     let (mocked, mut handle): (Mocked, _) = mock::pair();
     handle.send_error("the pool is closed");
-    let mut client = crate::support::layer(Counting::default()).layer(mocked);
+    let mut client = crate::support::layer(ScriptedSource::default()).layer(mocked);
     let error = client.ready().await.map(drop).unwrap_err();
     assert_eq!(error.to_string(), "the pool is closed");
 }
@@ -194,7 +195,7 @@ where
 /// The token expires while the request waits for the only permit.
 #[tokio::test]
 async fn a_token_that_ended_while_the_service_was_not_ready_is_not_sent() {
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let clock = Clock::manual();
     let cache = clocked(source, &clock).build();
     let api = Api::accepting(["second", "third"]);
@@ -221,12 +222,12 @@ async fn a_token_that_ended_while_the_service_was_not_ready_is_not_sent() {
     assert!(is_free(&other));
     fetches.next().await.issue_for("second", hour);
     assert_eq!(waiting.await.unwrap().status(), StatusCode::OK);
-    assert_eq!(api.credentials(), ["Bearer second"]);
+    assert_eq!(credentials(&api), ["Bearer second"]);
 }
 
 #[tokio::test]
 async fn a_token_that_ended_before_the_replay_was_ready_is_not_sent_either() {
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let clock = Clock::manual();
     let cache = clocked(source, &clock).build();
     let hour = Duration::from_secs(3600);
@@ -269,7 +270,7 @@ async fn a_token_that_ended_before_the_replay_was_ready_is_not_sent_either() {
 
 #[tokio::test]
 async fn a_request_that_is_not_sent_gives_its_permit_back() {
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let limited = ServiceBuilder::new()
         .concurrency_limit(1)
         .service(Api::accepting(["token-1"]));
@@ -293,7 +294,7 @@ async fn a_request_that_is_not_sent_gives_its_permit_back() {
     assert!(is_free(&other));
 
     // The permit is also free with a cached token and a private copy of the header.
-    let layer = crate::support::layer(Counting::default());
+    let layer = crate::support::layer(ScriptedSource::default());
     let mut client = layer.layer(other.clone());
     for _ in 0..3 {
         call(&mut client, request("")).await.unwrap();

@@ -9,8 +9,9 @@ use http_body_util::Full;
 use tower::{Layer, service_fn};
 use tower_auth::challenge::Challenge;
 use tower_auth::{AuthLayer, Error, NotReplayed, Reason, Token, TokenCache, TokenSource};
+use tower_auth_test::ScriptedSource;
 
-use crate::support::{Counting, call, request};
+use crate::support::{call, request};
 
 /// Sends a request to an API that accepts only `token-2`. The API refuses other tokens with
 /// `refusal`. Returns the credential of each request, the final response, and the number of issued
@@ -19,7 +20,7 @@ async fn ask(
     layer: impl FnOnce(AuthLayer) -> AuthLayer,
     refusal: impl Fn() -> Response<()> + Clone + 'static,
 ) -> (Vec<String>, Response<()>, usize) {
-    let source = Counting::default();
+    let source = ScriptedSource::default();
     let seen = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
     let log = seen.clone();
     let api = service_fn(move |request: Request<Full<Bytes>>| {
@@ -41,7 +42,7 @@ async fn ask(
     let response = call(&mut client, request("")).await.unwrap();
     layer.cache().token().await.unwrap();
     let seen = seen.borrow().clone();
-    (seen, response, source.issued())
+    (seen, response, source.tokens_issued())
 }
 
 fn unauthorized(challenge: &'static str) -> impl Fn() -> Response<()> + Clone {
@@ -205,7 +206,7 @@ async fn insufficient_scope_is_not_replayed_whatever_the_status_it_comes_with() 
 /// The new token is valid, but its scope doesn't suffice.
 #[tokio::test]
 async fn insufficient_scope_on_the_replay_keeps_the_new_token() {
-    let source = Counting::default();
+    let source = ScriptedSource::default();
     let api = service_fn(|request: Request<Full<Bytes>>| async move {
         let response = Response::builder().status(401);
         let response = match request.headers()[AUTHORIZATION].to_str().unwrap() {
@@ -221,7 +222,7 @@ async fn insufficient_scope_on_the_replay_keeps_the_new_token() {
         Some(NotReplayed::InsufficientScope)
     ));
     assert_eq!(layer.cache().token().await.unwrap().secret(), "token-2");
-    assert_eq!(source.issued(), 2);
+    assert_eq!(source.tokens_issued(), 2);
     // A server that answers `insufficient_scope` has accepted the token.
     assert!(layer.cache().status().is_accepted());
 }
@@ -230,13 +231,13 @@ async fn insufficient_scope_on_the_replay_keeps_the_new_token() {
 /// row.
 #[tokio::test]
 async fn a_second_refusal_is_one_of_the_second_token() {
-    let source = Counting::default();
-    let api = crate::support::Api::default();
+    let source = ScriptedSource::default();
+    let api = tower_auth_test::Api::default();
     let layer = crate::support::layer(source.clone());
     call(&mut layer.layer(api), request("")).await.unwrap();
     assert!(layer.cache().status().refusals_limited_until().is_some());
     assert_eq!(layer.cache().token().await.unwrap().secret(), "token-2");
-    assert_eq!(source.issued(), 2);
+    assert_eq!(source.tokens_issued(), 2);
 }
 
 #[tokio::test]
@@ -251,7 +252,7 @@ async fn grpcs_status_is_looked_at_only_where_grpc_puts_it() {
 }
 
 /// A source that treats this status as a refusal. It issues `token-1`, `token-2`, and so on.
-struct RefusedBy(Counting, StatusCode);
+struct RefusedBy(ScriptedSource, StatusCode);
 
 impl TokenSource for RefusedBy {
     async fn fetch(&self, reason: Reason) -> Result<Token, Error> {
@@ -270,7 +271,7 @@ async fn ask_by_source(
     source: impl Fn(RefusedBy) -> AuthLayer,
     refusal: impl Fn() -> Response<()> + Clone + 'static,
 ) -> (usize, usize) {
-    let counting = Counting::default();
+    let counting = ScriptedSource::default();
     let asked = std::rc::Rc::new(std::cell::Cell::new(0));
     let counter = asked.clone();
     let api = service_fn(move |request: Request<Full<Bytes>>| {
@@ -283,7 +284,7 @@ async fn ask_by_source(
     });
     let layer = source(RefusedBy(counting.clone(), StatusCode::FORBIDDEN)).any_https();
     call(&mut layer.layer(api), request("")).await.unwrap();
-    (asked.get(), counting.issued())
+    (asked.get(), counting.tokens_issued())
 }
 
 #[tokio::test]

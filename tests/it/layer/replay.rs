@@ -14,9 +14,10 @@ use tokio_test::{assert_pending, task};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_auth::cache::Clock;
 use tower_auth::{NotReplayed, Reason, Token};
+use tower_auth_test::{Api, ScriptedResponse, ScriptedSource, controlled_source, run_until_idle};
 
 use super::Clones;
-use crate::support::{Api, Counting, call, clocked, request, run_until_idle, source};
+use crate::support::{call, clocked, credentials, request};
 
 #[tokio::test]
 async fn a_refused_request_is_sent_once_more_with_the_new_token_and_the_same_body() {
@@ -42,7 +43,7 @@ async fn a_refused_request_is_sent_once_more_with_the_new_token_and_the_same_bod
             Ok::<_, Infallible>(Response::builder().status(status).body(()).unwrap())
         }
     });
-    let client = crate::support::layer(Counting::default()).layer(api);
+    let client = crate::support::layer(ScriptedSource::default()).layer(api);
     let request = Request::put("https://api.example.com/things?a=b")
         .version(http::Version::HTTP_2)
         .header("x-mine", "kept")
@@ -58,7 +59,7 @@ async fn a_refused_request_is_sent_once_more_with_the_new_token_and_the_same_bod
 
 #[tokio::test]
 async fn a_hundred_concurrent_refusals_of_one_token_are_one_fetch_and_a_hundred_replays() {
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let api = Api::accepting(["new"]);
     // All 100 requests are sent before the first response.
     let barrier = Arc::new(tokio::sync::Barrier::new(100));
@@ -82,20 +83,20 @@ async fn a_hundred_concurrent_refusals_of_one_token_are_one_fetch_and_a_hundred_
         .map(|_| tokio::spawn(client.clone().oneshot(request("body"))))
         .collect();
     let fetch = fetches.next().await;
-    fetches.none().await;
-    assert_eq!(api.credentials(), vec!["Bearer old"; 100]);
+    fetches.assert_none().await;
+    assert_eq!(credentials(&api), vec!["Bearer old"; 100]);
     fetch.issue("new");
 
     for caller in callers {
         assert_eq!(caller.await.unwrap().unwrap().status(), StatusCode::OK);
     }
-    assert_eq!(api.credentials()[100..], vec!["Bearer new"; 100]);
-    fetches.none().await;
+    assert_eq!(credentials(&api)[100..], vec!["Bearer new"; 100]);
+    fetches.assert_none().await;
 }
 
 #[tokio::test]
 async fn a_late_refusal_of_an_old_token_is_replayed_with_the_newer_one_without_a_fetch() {
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let (hold, mut held) = tokio::sync::mpsc::unbounded_channel();
     // The test decides when the first request's refusal arrives.
     let api = service_fn(move |request: Request<Full<Bytes>>| {
@@ -131,12 +132,13 @@ async fn a_late_refusal_of_an_old_token_is_replayed_with_the_newer_one_without_a
     slow_response.send(()).unwrap();
     held.recv().await.unwrap().send(()).unwrap();
     assert_eq!(slow.await.unwrap().unwrap().status(), StatusCode::OK);
-    fetches.none().await;
+    fetches.assert_none().await;
 }
 
 #[tokio::test]
 async fn a_second_refusal_is_returned_as_it_is_and_says_why() {
-    let (source, api) = (Counting::default(), Api::default());
+    let (source, api) = (ScriptedSource::default(), Api::default());
+    api.respond_always(ScriptedResponse::new(401).body("who are you?"));
     let client = crate::support::layer(source.clone()).layer(api.clone());
     let response = client.clone().oneshot(request("")).await.unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
@@ -148,8 +150,8 @@ async fn a_second_refusal_is_returned_as_it_is_and_says_why() {
         response.into_body().collect().await.unwrap().to_bytes(),
         "who are you?"
     );
-    assert_eq!(api.credentials(), ["Bearer token-1", "Bearer token-2"]);
-    assert_eq!(source.issued(), 2);
+    assert_eq!(credentials(&api), ["Bearer token-1", "Bearer token-2"]);
+    assert_eq!(source.tokens_issued(), 2);
 }
 
 #[tokio::test]
@@ -168,7 +170,10 @@ async fn the_same_token_again_is_not_replayed_with() {
         response.extensions().get(),
         Some(NotReplayed::SameToken)
     ));
-    assert_eq!((fetches.load(Ordering::Relaxed), api.requests()), (2, 1));
+    assert_eq!(
+        (fetches.load(Ordering::Relaxed), api.requests().len()),
+        (2, 1)
+    );
 }
 
 /// This source keeps its token and returns clones of it.
@@ -183,13 +188,14 @@ async fn a_clone_of_the_same_token_is_not_replayed_with_either() {
         response.extensions().get(),
         Some(NotReplayed::SameToken)
     ));
-    assert_eq!(api.requests(), 1);
+    assert_eq!(api.requests().len(), 1);
 }
 
 #[tokio::test]
 async fn when_no_new_token_can_be_fetched_the_caller_gets_the_servers_own_refusal() {
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let api = Api::default();
+    api.respond_always(ScriptedResponse::new(401).body("who are you?"));
     let client = crate::support::layer(source).layer(api.clone());
     let caller = tokio::spawn(client.oneshot(request("")));
     fetches.next().await.issue("revoked");
@@ -210,7 +216,7 @@ async fn when_no_new_token_can_be_fetched_the_caller_gets_the_servers_own_refusa
 async fn with_retry_off_nothing_is_cloned_and_a_refusal_still_rejects_the_token() {
     for retry in [false, true] {
         let (services, bodies) = (Clones::default(), Clones::default());
-        let layer = crate::support::layer(Counting::default()).retry(retry);
+        let layer = crate::support::layer(ScriptedSource::default()).retry(retry);
         layer.cache().token().await.unwrap();
         let counted = Clones(Arc::clone(&services.0));
         let mut client = layer.layer(service_fn(move |request: Request<Clones>| {
@@ -269,7 +275,7 @@ async fn a_refusals_body_is_closed_once_and_before_the_request_is_sent_again() {
             Response::builder().status(status).body(body).unwrap(),
         ))
     });
-    let response = crate::support::layer(Counting::default())
+    let response = crate::support::layer(ScriptedSource::default())
         .layer(api)
         .oneshot(request(""))
         .await
@@ -281,7 +287,7 @@ async fn a_refusals_body_is_closed_once_and_before_the_request_is_sent_again() {
 
 #[tokio::test]
 async fn a_caller_who_leaves_while_waiting_sending_or_renewing_harms_no_other() {
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let api = Api::accepting(["new"]);
     let layer = crate::support::layer(source);
     let client = layer.layer(api.clone());
@@ -291,7 +297,7 @@ async fn a_caller_who_leaves_while_waiting_sending_or_renewing_harms_no_other() 
     drop(waiting);
     fetch.issue("old");
     run_until_idle().await;
-    assert_eq!(api.requests(), 0);
+    assert_eq!(api.requests().len(), 0);
 
     // The next request is refused, and then dropped while the new token is fetched.
     let mut renewing = task::spawn(client.clone().oneshot(request("")));
@@ -303,15 +309,15 @@ async fn a_caller_who_leaves_while_waiting_sending_or_renewing_harms_no_other() 
 
     let response = client.oneshot(request("")).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
-    assert_eq!(api.credentials(), ["Bearer old", "Bearer new"]);
-    fetches.none().await;
+    assert_eq!(credentials(&api), ["Bearer old", "Bearer new"]);
+    fetches.assert_none().await;
 }
 
 /// Many servers issue the same access token until it expires. If this cache counts the token as
 /// expired and gets it again, it is still the same token.
 #[tokio::test]
 async fn a_late_refusal_is_not_replayed_with_the_same_token_issued_again() {
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let (clock, hour) = (Clock::manual(), Duration::from_secs(3600));
     let cache = clocked(source, &clock).build();
     let (mocked, mut handle) = tower_test::mock::pair::<Request<Full<Bytes>>, Response<()>>();
@@ -351,9 +357,10 @@ async fn a_body_that_cannot_be_sent_again_is_not_waited_for_a_token_for() {
             match copy {}
         }
     }
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let layer = crate::support::layer(source);
-    let mut client = layer.layer(Api::default());
+    let api = |_| std::future::ready(Response::builder().status(401).body(()));
+    let mut client = layer.layer(tower::service_fn(api));
     let request = Request::get("https://api.example.com").body(Once).unwrap();
     let sent = tokio::spawn(async move { call(&mut client, request).await.unwrap() });
     fetches.next().await.issue("revoked");
@@ -363,6 +370,6 @@ async fn a_body_that_cannot_be_sent_again_is_not_waited_for_a_token_for() {
         Some(NotReplayed::Body)
     ));
     // The refused request can't be replayed, but its refusal starts a fetch for later requests.
-    assert_eq!(fetches.next().await.reason, Reason::Refused);
-    fetches.none().await;
+    assert_eq!(fetches.next().await.reason(), Reason::Refused);
+    fetches.assert_none().await;
 }

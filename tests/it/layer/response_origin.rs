@@ -21,9 +21,10 @@ use tower::{Layer, ServiceExt};
 use tower_auth::cache::Clock;
 use tower_auth::challenge::{Challenge, StepUpChallenge};
 use tower_auth::{AuthLayer, BoxError, Error, NotReplayed, Reason, Token, TokenSource};
+use tower_auth_test::{ScriptedSource, run_until_idle};
 use tower_service::Service;
 
-use crate::support::{Counting, call, clocked, run_until_idle};
+use crate::support::{call, clocked};
 
 type Sent = Request<Full<Bytes>>;
 type Answer = Response<Full<Bytes>>;
@@ -278,7 +279,7 @@ fn is_elsewhere(response: &Response<()>) {
 // ---- refusals
 
 /// A source for which a 418 is a refusal.
-struct Refusing(Counting);
+struct Refusing(ScriptedSource);
 
 impl TokenSource for Refusing {
     fn fetch(&self, reason: Reason) -> impl Future<Output = Result<Token, Error>> + Send {
@@ -305,7 +306,7 @@ const REFUSALS: [(MakeAnswer, bool); 4] = [
     (|| status(418), false),
 ];
 
-fn layer(source: &Counting, has_rule: bool) -> AuthLayer {
+fn layer(source: &ScriptedSource, has_rule: bool) -> AuthLayer {
     let layer = crate::support::layer(Refusing(source.clone()));
     match has_rule {
         true => layer.refused_if(|status, _| status.as_u16() == 419),
@@ -318,7 +319,7 @@ async fn a_strangers_refusal_costs_no_token_and_the_apis_own_does() {
     for &follower in FOLLOWERS {
         for (at, (response, has_rule)) in REFUSALS.into_iter().enumerate() {
             let case = format!("{follower:?} {at}");
-            let (source, servers) = (Counting::default(), Servers::new(response));
+            let (source, servers) = (ScriptedSource::default(), Servers::new(response));
             let layer = layer(&source, has_rule);
             for layer in [
                 layer.clone(),
@@ -332,14 +333,14 @@ async fn a_strangers_refusal_costs_no_token_and_the_apis_own_does() {
             }
             assert_eq!(servers.times_at_stranger(), 3, "{case}");
             layer.cache().token().await.unwrap();
-            assert_eq!(source.issued(), 1, "{case}");
+            assert_eq!(source.tokens_issued(), 1, "{case}");
 
             let mut client = Client::new(follower, &layer.clone().retry(false), &servers).await;
             let refusal = client.send("/own").await;
             let why = refusal.extensions().get();
             assert!(matches!(why, Some(NotReplayed::Off)), "{case}: {why:?}");
             run_until_idle().await;
-            assert_eq!(source.issued(), 2, "{case}");
+            assert_eq!(source.tokens_issued(), 2, "{case}");
         }
     }
 }
@@ -349,7 +350,7 @@ async fn a_strangers_refusal_of_the_replay_costs_no_second_token_and_the_apis_ow
     for &follower in FOLLOWERS {
         for (at, (response, has_rule)) in REFUSALS.into_iter().enumerate() {
             let case = format!("{follower:?} {at}");
-            let (source, servers) = (Counting::default(), Servers::new(response));
+            let (source, servers) = (ScriptedSource::default(), Servers::new(response));
             servers.refuse(Some("Bearer token-1"));
             let layer = layer(&source, has_rule);
             let mut client = Client::new(follower, &layer, &servers).await;
@@ -365,7 +366,7 @@ async fn a_strangers_refusal_of_the_replay_costs_no_second_token_and_the_apis_ow
                 "token-2",
                 "{case}"
             );
-            assert_eq!(source.issued(), 2, "{case}");
+            assert_eq!(source.tokens_issued(), 2, "{case}");
             assert!(
                 layer.cache().status().refusals_limited_until().is_none(),
                 "{case}"
@@ -373,7 +374,7 @@ async fn a_strangers_refusal_of_the_replay_costs_no_second_token_and_the_apis_ow
 
             // If the API itself sends this response, it counts. The second token is refused too,
             // which uses up the budget.
-            let (source, servers) = (Counting::default(), Servers::new(response));
+            let (source, servers) = (ScriptedSource::default(), Servers::new(response));
             servers.refuse(Some("Bearer token-1"));
             let layer = self::layer(&source, has_rule);
             let mut client = Client::new(follower, &layer, &servers).await;
@@ -396,7 +397,7 @@ async fn a_strangers_success_accepts_no_token_and_the_apis_own_does() {
         for (path, is_accepted) in [("/moved", false), ("/own", true)] {
             for on_replay in [false, true] {
                 let case = format!("{follower:?} {path} {on_replay}");
-                let (source, servers) = (Counting::default(), Servers::new(|| status(200)));
+                let (source, servers) = (ScriptedSource::default(), Servers::new(|| status(200)));
                 let clock = Clock::manual();
                 let cache = clocked(source.clone(), &clock).build();
                 let layer = crate::support::layer_from(cache);
@@ -411,13 +412,17 @@ async fn a_strangers_success_accepts_no_token_and_the_apis_own_does() {
                     layer.cache().token().await.unwrap();
                     assert_eq!(client.send(path).await.status(), 200, "{case}");
                 }
-                assert_eq!(source.issued(), 2, "{case}");
+                assert_eq!(source.tokens_issued(), 2, "{case}");
                 clock.advance(Duration::from_secs(3));
                 servers.refuse(Some("Bearer token-2"));
                 let response = client.send(path).await;
                 let (status, why) = (response.status(), response.extensions().get());
                 match is_accepted {
-                    true => assert_eq!((status.as_u16(), source.issued()), (200, 3), "{case}"),
+                    true => assert_eq!(
+                        (status.as_u16(), source.tokens_issued()),
+                        (200, 3),
+                        "{case}"
+                    ),
                     false => assert!(
                         matches!(why, Some(NotReplayed::RefusalBudget)),
                         "{case}: {status} {why:?}"
@@ -433,7 +438,7 @@ async fn a_strangers_success_accepts_no_token_and_the_apis_own_does() {
 /// A source that fetches a better token for any challenge.
 #[derive(Clone, Default)]
 struct Steps {
-    source: Counting,
+    source: ScriptedSource,
     challenged: Arc<AtomicUsize>,
 }
 
@@ -470,12 +475,12 @@ async fn a_strangers_step_up_challenge_asks_for_nothing_and_the_apis_own_does() 
                 is_elsewhere(&moved);
                 assert!(moved.extensions().get::<StepUpChallenge>().is_none());
                 assert_eq!(source.challenged.load(Ordering::SeqCst), 0);
-                assert_eq!(source.source.issued(), 1);
+                assert_eq!(source.source.tokens_issued(), 1);
 
                 let own = client.send("/own").await;
                 assert!(own.extensions().get::<StepUpChallenge>().is_some());
                 assert_eq!(source.challenged.load(Ordering::SeqCst), usize::from(retry));
-                assert_eq!(source.source.issued(), 1 + usize::from(retry));
+                assert_eq!(source.source.tokens_issued(), 1 + usize::from(retry));
             }
         }
     }
@@ -485,7 +490,7 @@ async fn a_strangers_step_up_challenge_asks_for_nothing_and_the_apis_own_does() 
 #[tokio::test]
 async fn a_strangers_403_without_a_challenge_is_returned_as_it_is() {
     for &follower in FOLLOWERS {
-        let (source, servers) = (Counting::default(), Servers::new(|| status(403)));
+        let (source, servers) = (ScriptedSource::default(), Servers::new(|| status(403)));
         let layer = crate::support::layer(source.clone());
         let mut client = Client::new(follower, &layer, &servers).await;
         for path in ["/moved", "/own"] {
@@ -493,7 +498,7 @@ async fn a_strangers_403_without_a_challenge_is_returned_as_it_is() {
             assert_eq!(response.status(), 403);
             assert!(response.extensions().get::<NotReplayed>().is_none());
         }
-        assert_eq!(source.issued(), 1);
+        assert_eq!(source.tokens_issued(), 1);
     }
 }
 
@@ -606,7 +611,7 @@ async fn a_strangers_nonce_is_not_learned_and_the_apis_own_is() {
             let token = serde_json::json!({
                 "access_token": "bound", "token_type": "DPoP", "expires_in": 3600,
             });
-            web.put(TOKEN, Page::json(&token));
+            web.put(TOKEN, Page::json(200, &token));
             let client = OAuthClient::new(TOKEN, ID, SECRET).unwrap();
             let client = client.transport(web.transport());
             let client = client.dpop(DpopKey::generate().unwrap());
@@ -632,7 +637,7 @@ async fn a_strangers_nonce_is_not_learned_and_the_apis_own_is() {
 #[tokio::test]
 async fn a_path_goes_to_a_named_origin_and_what_another_answers_does_not_count() {
     for (path, issued) in [("/moved", 1), ("/own", 2)] {
-        let (source, servers) = (Counting::default(), Servers::new(|| status(401)));
+        let (source, servers) = (ScriptedSource::default(), Servers::new(|| status(401)));
         let layer = AuthLayer::new(source.clone()).retry(false);
         let layer = layer.only_to([API]).unwrap();
         // If a request has only a path, the client sends it to the API.
@@ -650,7 +655,7 @@ async fn a_path_goes_to_a_named_origin_and_what_another_answers_does_not_count()
         let is_strangers = matches!(response.extensions().get(), Some(NotReplayed::Elsewhere));
         assert_eq!(is_strangers, path == "/moved");
         run_until_idle().await;
-        assert_eq!(source.issued(), issued, "{path}");
+        assert_eq!(source.tokens_issued(), issued, "{path}");
     }
 }
 
@@ -693,15 +698,17 @@ async fn the_origin_counts_and_not_how_it_is_written() {
         (Some("https://api.example.com."), false),
         (Some("https://evil.example"), false),
     ] {
-        let any = crate::support::layer(Counting::default());
-        let only = AuthLayer::new(Counting::default()).only_to([API]).unwrap();
+        let any = crate::support::layer(ScriptedSource::default());
+        let only = AuthLayer::new(ScriptedSource::default())
+            .only_to([API])
+            .unwrap();
         for layer in [any, only] {
             assert_eq!(costs_a_token(layer, uri).await, is_own, "{uri:?}");
         }
     }
     // The token was sent to the first origin, so even the response of another named origin doesn't
     // count.
-    let both = AuthLayer::new(Counting::default()).only_to([API, "https://files.example"]);
+    let both = AuthLayer::new(ScriptedSource::default()).only_to([API, "https://files.example"]);
     assert!(!costs_a_token(both.unwrap(), Some("https://files.example")).await);
 }
 
@@ -718,7 +725,7 @@ async fn the_users_way_comes_before_what_the_response_says() {
         // Here, a layer below sends the request to another address than its URI names.
         ("http://10.0.0.5:8080", None, true),
     ] {
-        let source = Counting::default();
+        let source = ScriptedSource::default();
         let answered = tower::service_fn(move |_: Sent| async move {
             let mut response = status(401);
             let extensions = response.extensions_mut();
@@ -730,7 +737,7 @@ async fn the_users_way_comes_before_what_the_response_says() {
         let request = Request::get(API).body(Full::default()).unwrap();
         layer.layer(answered).oneshot(request).await.unwrap();
         run_until_idle().await;
-        assert_eq!(source.issued() == 2, is_own, "{said} {known:?}");
+        assert_eq!(source.tokens_issued() == 2, is_own, "{said} {known:?}");
     }
 }
 
@@ -738,7 +745,7 @@ async fn the_users_way_comes_before_what_the_response_says() {
 #[cfg(feature = "reqwest")]
 #[tokio::test]
 async fn a_response_of_reqwest_without_a_url_is_of_the_requests_own_origin() {
-    let source = Counting::default();
+    let source = ScriptedSource::default();
     let layer = AuthLayer::new(source.clone()).only_to([API]).unwrap();
     let answered = tower::service_fn(|request: reqwest::Request| async move {
         let is_new = request.headers()[AUTHORIZATION] == "Bearer token-2";
@@ -747,5 +754,8 @@ async fn a_response_of_reqwest_without_a_url_is_of_the_requests_own_origin() {
     });
     let request = reqwest::Request::new(http::Method::GET, API.parse().unwrap());
     let response = layer.layer(answered).oneshot(request).await.unwrap();
-    assert_eq!((response.status().as_u16(), source.issued()), (200, 2));
+    assert_eq!(
+        (response.status().as_u16(), source.tokens_issued()),
+        (200, 2)
+    );
 }

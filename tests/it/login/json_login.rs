@@ -1,20 +1,18 @@
 //! An API's own login in JSON.
 
 use std::convert::Infallible;
-use std::future::ready;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::request::Parts;
 use http::{Request, Response};
 use http_body_util::Full;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use tower_auth::login::JsonLogin;
 use tower_auth::{Error, Reason, SecretSource, Token, TokenSource};
+use tower_auth_test::{ScriptedResponse, ScriptedServer};
 
-use crate::support::serving::{ServerResponse, respond, serving};
 use crate::support::token_server::{all_text_of, expiry};
 
 const LOGIN: &str = "https://api.example.com/v1/auth/login";
@@ -22,17 +20,15 @@ const REFRESH: &str = "https://api.example.com/v1/auth/refresh";
 const PASSWORD: &str = "p4ssword \"of\" the test";
 
 /// An API that responds from a script and records the requests.
-#[derive(Clone, Default)]
-struct LoginApi {
-    responses: Arc<Mutex<Vec<(u16, Value)>>>,
-    asked: Arc<Mutex<Vec<(String, Value)>>>,
-}
+struct LoginApi(ScriptedServer);
 
 impl LoginApi {
     fn responding<const N: usize>(responses: [(u16, Value); N]) -> Self {
-        let api = Self::default();
-        *api.responses.lock().unwrap() = responses.into_iter().rev().collect();
-        api
+        let server = ScriptedServer::new(|_| panic!("asked too often"));
+        for (status, body) in responses {
+            server.respond_next(ScriptedResponse::json(status, body));
+        }
+        Self(server)
     }
 
     fn login(&self) -> JsonLogin {
@@ -40,30 +36,19 @@ impl LoginApi {
     }
 
     fn login_with(&self, password: impl Into<SecretSource>) -> JsonLogin {
-        let api = self.clone();
-        let transport = serving(move |head, body| ready(Ok(api.respond(&head, &body))));
         JsonLogin::new(LOGIN, "me@example.com", password)
             .unwrap()
-            .transport(transport)
-    }
-
-    fn respond(&self, head: &Parts, body: &[u8]) -> ServerResponse {
-        assert_eq!(head.method, "POST");
-        assert_eq!(head.headers["content-type"], "application/json");
-        let path = head.uri.path().to_owned();
-        let body = serde_json::from_slice(body).unwrap();
-        self.asked.lock().unwrap().push((path, body));
-        let (status, body) = self
-            .responses
-            .lock()
-            .unwrap()
-            .pop()
-            .expect("asked too often");
-        respond(status, body.to_string())
+            .transport(self.0.clone())
     }
 
     fn asked(&self) -> Vec<(String, Value)> {
-        self.asked.lock().unwrap().clone()
+        let asked = self.0.requests().into_iter().map(|request| {
+            assert_eq!(request.method(), "POST");
+            assert_eq!(request.headers()["content-type"], "application/json");
+            let body = serde_json::from_slice(request.body()).unwrap();
+            (request.path().to_owned(), body)
+        });
+        asked.collect()
     }
 
     fn paths(&self) -> Vec<String> {
@@ -206,7 +191,10 @@ async fn fields_are_where_they_are_said_to_be() {
 #[test]
 fn what_is_no_pointer_to_a_field_is_refused_at_once() {
     for pointer in ["", "/", "email", "a/b", "/a//b", "/a~", "/a~2", "/a/"] {
-        let error = LoginApi::default().login().user_field(pointer).unwrap_err();
+        let error = LoginApi::responding([])
+            .login()
+            .user_field(pointer)
+            .unwrap_err();
         assert!(
             error.is_config() && error.to_string().contains("RFC 6901"),
             "{error}"
@@ -217,7 +205,7 @@ fn what_is_no_pointer_to_a_field_is_refused_at_once() {
 #[tokio::test]
 async fn fields_within_one_another_are_an_error_and_nothing_is_sent() {
     for pointer in ["/password/hash", "/email", "/password"] {
-        let api = LoginApi::default();
+        let api = LoginApi::responding([]);
         let login = api.login().field(pointer, "x").unwrap();
         let error = fetch(&login).await.unwrap_err();
         assert!(

@@ -25,15 +25,18 @@ fn metadata() -> Value {
 }
 
 fn token() -> Page {
-    Page::json(&json!({"access_token": "issued", "token_type": "Bearer", "expires_in": 3600}))
+    Page::json(
+        200,
+        json!({"access_token": "issued", "token_type": "Bearer", "expires_in": 3600}),
+    )
 }
 
 /// Serves an authorization server with its metadata where RFC 8414 puts it.
 fn web() -> Web {
     let web = Web::default();
-    web.put(METADATA, Page::json(&metadata()));
+    web.put(METADATA, Page::json(200, metadata()));
     web.put(TOKEN, token());
-    web.put("https://id.example.com/oauth/revoke", Page::new(200, ""));
+    web.put("https://id.example.com/oauth/revoke", Page::new(200));
     web
 }
 

@@ -1,20 +1,14 @@
 //! DPoP (RFC 9449): a proof for each request, with the nonce that a server requires.
 
-use std::future::ready;
-use std::sync::{Arc, Mutex};
-
-use bytes::Bytes;
+use http::HeaderMap;
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, Request, Response};
-use http_body_util::Full;
 use jsonwebtoken::jwk::ThumbprintHash;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
-use tower::Service;
+use tower_auth::AuthLayer;
 use tower_auth::oauth2::{Client, ClientCredentials, DpopKey};
-use tower_auth::{AuthLayer, BoxError};
+use tower_auth_test::{RecordedRequest, ScriptedResponse, ScriptedServer};
 
-use crate::support::serving::{ServerResponse, serving};
 use crate::support::token_server::{ID, SECRET, URL};
 
 mod keys;
@@ -61,64 +55,45 @@ fn proof(headers: &HeaderMap) -> Proof {
     claims
 }
 
-type Seen = Arc<Mutex<Vec<(HeaderMap, String)>>>;
-
-/// A server. Its script gets each request's number and headers, and returns the response.
+/// A server. Its script gets each request's number and headers, and returns the response. The second
+/// value is for what the server has seen.
 fn server(
-    script: impl Fn(usize, &HeaderMap) -> ServerResponse + Clone + Send + Sync + 'static,
-) -> (
-    impl Service<Request<Full<Bytes>>, Response = ServerResponse, Error = BoxError, Future: Send>
-    + Clone
-    + Send
-    + Sync
-    + 'static,
-    Seen,
-) {
-    let seen = Seen::default();
-    let log = Arc::clone(&seen);
-    let service = serving(move |head, body| {
-        let body = String::from_utf8(body.to_vec()).unwrap();
-        let number = {
-            let mut log = log.lock().unwrap();
-            log.push((head.headers.clone(), body));
-            log.len()
-        };
-        ready(Ok(script(number, &head.headers)))
-    });
-    (service, seen)
+    script: impl Fn(usize, &HeaderMap) -> ScriptedResponse + Send + Sync + 'static,
+) -> (ScriptedServer, ScriptedServer) {
+    let server = ScriptedServer::new(move |request| script(request.number(), request.headers()));
+    (server.clone(), server)
 }
 
-fn proofs(seen: &Seen) -> Vec<Proof> {
-    let seen = seen.lock().unwrap();
-    seen.iter().map(|(headers, _)| proof(headers)).collect()
+fn proofs(seen: &ScriptedServer) -> Vec<Proof> {
+    let requests = seen.requests().into_iter();
+    requests.map(|request| proof(request.headers())).collect()
 }
 
-fn credentials(seen: &Seen) -> Vec<String> {
-    let seen = seen.lock().unwrap();
-    let of = |(headers, _): &(HeaderMap, String)| {
-        let value = &headers[AUTHORIZATION];
+fn credentials(seen: &ScriptedServer) -> Vec<String> {
+    let of = |request: RecordedRequest| {
+        let value = &request.headers()[AUTHORIZATION];
         assert!(value.is_sensitive());
         value.to_str().unwrap().to_owned()
     };
-    seen.iter().map(of).collect()
+    seen.requests().into_iter().map(of).collect()
 }
 
-fn ok() -> ServerResponse {
-    Response::new(Full::default())
+fn ok() -> ScriptedResponse {
+    ScriptedResponse::new(200)
 }
 
-fn issue(number: usize) -> ServerResponse {
+fn issue(number: usize) -> ScriptedResponse {
     let response =
         format!(r#"{{"access_token":"token-{number}","token_type":"DPoP","expires_in":3600}}"#);
-    Response::new(Full::from(response))
+    ScriptedResponse::json(200, response)
 }
 
-fn respond(status: u16, name: &'static str, value: &str, body: &'static str) -> ServerResponse {
-    let response = Response::builder().status(status).header(name, value);
-    response.body(Full::from(body)).unwrap()
+fn respond(status: u16, name: &str, value: &str, body: &'static str) -> ScriptedResponse {
+    let response = ScriptedResponse::new(status).header(name, value);
+    response.body(body)
 }
 
-fn layer() -> (AuthLayer, Seen, DpopKey) {
+fn layer() -> (AuthLayer, ScriptedServer, DpopKey) {
     let key = DpopKey::generate().unwrap();
     let (issuer, asked) = server(|number, _| issue(number));
     let client = Client::new(URL, ID, SECRET).unwrap().transport(issuer);

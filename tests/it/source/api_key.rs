@@ -14,9 +14,10 @@ use tower_auth::cache::Clock;
 use tower_auth::{
     ApiKey, AuthLayer, BoxError, Error, Place, Reason, SecretSource, Token, TokenCache, TokenSource,
 };
+use tower_auth_test::run_until_idle;
 use tower_service::Service;
 
-use crate::support::{call, clocked, request, run_until_idle};
+use crate::support::{call, clocked, request};
 
 /// An API that knows some keys, in a header or in the query. The API records the credentials that
 /// it gets.

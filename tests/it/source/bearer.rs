@@ -10,9 +10,10 @@ use http::StatusCode;
 use tower::{Layer, ServiceExt};
 use tower_auth::cache::Clock;
 use tower_auth::{Reason, SecretSource, TokenCache, TokenSource};
+use tower_auth_test::Api;
 
 use crate::support::token_server::expiry;
-use crate::support::{Api, clocked, request};
+use crate::support::{clocked, credentials, request};
 
 fn jwt(exp: u64) -> String {
     let [header, claims] = ["{}".to_owned(), format!(r#"{{"iat":1,"exp":{exp}}}"#)]
@@ -47,7 +48,7 @@ async fn one_that_is_refused_is_read_again() {
     api.accept("new");
     let response = client.oneshot(request("")).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
-    assert_eq!(api.credentials().last().unwrap(), "Bearer new");
+    assert_eq!(credentials(&api).last().unwrap(), "Bearer new");
 }
 
 #[tokio::test]

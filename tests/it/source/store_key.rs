@@ -11,8 +11,8 @@ use tower_auth::oauth2::{
     Client, ClientCredentials, EndpointUrl, JwtBearer, RefreshToken, TokenExchange,
 };
 use tower_auth::{TokenCache, TokenSource};
+use tower_auth_test::ScriptedSource;
 
-use crate::support::Counting;
 use crate::support::token_server::{ID, SECRET, TokenServer, URL};
 
 /// Everything that a token of the client credentials grant depends on.
@@ -275,8 +275,8 @@ fn sources_that_do_not_know_whose_token_it_is_have_no_key() {
     assert_eq!(RefreshToken::new(client(), "refresh").store_key(), None);
     assert_eq!(JwtBearer::new(client(), "assertion").store_key(), None);
     assert_eq!(
-        TokenExchange::new(client(), Counting::default()).store_key(),
+        TokenExchange::new(client(), ScriptedSource::default()).store_key(),
         None
     );
-    assert_eq!(TokenCache::new(Counting::default()).store_key(), None);
+    assert_eq!(TokenCache::new(ScriptedSource::default()).store_key(), None);
 }

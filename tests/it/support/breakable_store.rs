@@ -9,8 +9,9 @@ use tokio::time::{Instant, sleep};
 use tower_auth::cache::{Clock, TokenCacheBuilder};
 use tower_auth::fleet::{Fleet, Keyring, Lease, StoreKey, TokenStore};
 use tower_auth::{BoxError, Token, TokenCache, TokenSource};
+use tower_auth_test::{ScriptedSource, run_until_idle};
 
-use crate::support::{Counting, ScriptedSource, paused, run_until_idle};
+use crate::support::paused;
 
 /// A sealing key, in base64.
 pub(crate) const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
@@ -240,7 +241,7 @@ pub(crate) async fn lose_a_lease() {
     });
     let asked = tokio::spawn(held_up.token());
     run_until_idle().await;
-    let other = store.process(Counting::lasting(Duration::from_secs(3600)));
+    let other = store.process(ScriptedSource::expiring(Duration::from_secs(3600)));
     other.token().await.unwrap();
     asked.await.unwrap().unwrap();
 }
@@ -256,7 +257,7 @@ pub(crate) async fn wait_in_vain() {
     let holder = holder.fetch_timeout(Duration::from_secs(60)).build();
     let asked = tokio::spawn(holder.token());
     run_until_idle().await;
-    let waiting = store.process(Counting::default());
+    let waiting = store.process(ScriptedSource::default());
     waiting.token().await.unwrap();
     asked.abort();
 }
@@ -266,14 +267,22 @@ pub(crate) async fn all_events() {
     for fault in [Fault::Fails, Fault::Hangs] {
         let store = BreakableStore::default();
         store.breaks("load", fault);
-        store.process(Counting::default()).token().await.unwrap();
+        store
+            .process(ScriptedSource::default())
+            .token()
+            .await
+            .unwrap();
     }
     let store = BreakableStore::default();
     for _ in 0..2 {
-        store.process(Counting::default()).token().await.unwrap();
+        store
+            .process(ScriptedSource::default())
+            .token()
+            .await
+            .unwrap();
     }
     store.put(b"foreign".to_vec());
-    let too_long = ScriptedSource::new(|_| Token::bearer("x".repeat(64 * 1024)));
+    let too_long = ScriptedSource::from_fn(|_| Token::bearer("x".repeat(64 * 1024)));
     store.process(too_long).token().await.unwrap();
     lose_a_lease().await;
     wait_in_vain().await;

@@ -3,20 +3,16 @@
 
 use std::sync::{Arc, Mutex};
 
-use axum::Router;
-use axum::extract::{Request, State};
-use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
-use axum::http::{HeaderMap, Method, StatusCode};
-use axum::response::{IntoResponse, Response};
+use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use sha2::{Digest, Sha256};
-use tokio::net::TcpListener;
+use tower_auth_test::{Loopback, RecordedRequest, ScriptedResponse, ScriptedServer};
 
 pub(crate) const USER: &str = "Mufasa";
 pub(crate) const PASSWORD: &str = "Circle of Life";
 
-#[derive(Clone)]
 pub(crate) struct DigestServer {
     url: String,
+    _running: Loopback,
     state: Arc<Mutex<Nonce>>,
 }
 
@@ -36,13 +32,14 @@ impl DigestServer {
             password: PASSWORD,
             statuses: Vec::new(),
         }));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let server = Router::new()
-            .fallback(answer)
-            .with_state(Arc::clone(&state));
-        tokio::spawn(async move { axum::serve(listener, server).await });
-        Self { url, state }
+        let shared = Arc::clone(&state);
+        let server = ScriptedServer::new(move |request| shared.lock().unwrap().respond(request));
+        let running = server.serve().await.unwrap();
+        Self {
+            url: running.origin(),
+            _running: running,
+            state,
+        }
     }
 
     pub(crate) fn url(&self) -> &str {
@@ -71,30 +68,29 @@ impl DigestServer {
     }
 }
 
-async fn answer(State(state): State<Arc<Mutex<Nonce>>>, request: Request) -> Response {
-    let target = request.uri().path_and_query().unwrap().as_str().to_owned();
-    let mut nonce = state.lock().unwrap();
-    let verdict = nonce.check(request.method(), &target, request.headers());
-    let response = match verdict {
-        Ok(()) => "welcome".into_response(),
-        Err(is_stale) => {
-            let challenge = format!(
-                "Digest realm=\"the \\\"pride\\\"\", qop=\"auth, auth-int\", algorithm=SHA-256, \
-                 nonce=\"nonce-{}\", opaque=\"F\"{}",
-                nonce.number,
-                if is_stale { ", stale=TRUE" } else { "" }
-            );
-            (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, challenge)]).into_response()
-        }
-    };
-    nonce.statuses.push(response.status().as_u16());
-    response
-}
-
 impl Nonce {
+    fn respond(&mut self, request: &RecordedRequest) -> ScriptedResponse {
+        let (status, response) = match self.check(request) {
+            Ok(()) => (200, ScriptedResponse::new(200).body("welcome")),
+            Err(is_stale) => {
+                let challenge = format!(
+                    "Digest realm=\"the \\\"pride\\\"\", qop=\"auth, auth-int\", algorithm=SHA-256, \
+                     nonce=\"nonce-{}\", opaque=\"F\"{}",
+                    self.number,
+                    if is_stale { ", stale=TRUE" } else { "" }
+                );
+                let response = ScriptedResponse::new(401);
+                (401, response.header(WWW_AUTHENTICATE.as_str(), challenge))
+            }
+        };
+        self.statuses.push(status);
+        response
+    }
+
     /// Checks the credential. An error says whether only the nonce is wrong.
-    fn check(&mut self, method: &Method, target: &str, headers: &HeaderMap) -> Result<(), bool> {
-        let sent = headers.get(AUTHORIZATION).ok_or(false)?.to_str().unwrap();
+    fn check(&mut self, request: &RecordedRequest) -> Result<(), bool> {
+        let (method, target) = (request.method(), request.uri().to_string());
+        let sent = request.header(AUTHORIZATION.as_str()).ok_or(false)?;
         let sent = sent.strip_prefix("Digest ").unwrap();
         let param = |name: &str| {
             let params = sent.split(", ").filter_map(|param| param.split_once('='));
@@ -107,7 +103,7 @@ impl Nonce {
         };
         assert_eq!(
             (param("username"), param("uri")),
-            (USER.into(), target.into())
+            (USER.into(), target.clone())
         );
         assert_eq!(
             (param("opaque"), param("algorithm")),

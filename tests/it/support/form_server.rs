@@ -1,11 +1,8 @@
 //! An in-memory token endpoint that responds to each form as the test says, and records every form.
 
-use std::future::ready;
-use std::sync::{Arc, Mutex};
+use tower_auth::oauth2::Client;
+use tower_auth_test::{RecordedRequest, ScriptedResponse, ScriptedServer};
 
-use tower_auth::oauth2::{Client, Transport};
-
-use crate::support::serving::{params, respond, serving};
 use crate::support::token_server::{ID, SECRET, URL};
 
 /// The parameters of one request, in order.
@@ -16,6 +13,13 @@ pub(crate) struct Form {
 }
 
 impl Form {
+    fn of(request: &RecordedRequest) -> Self {
+        Self {
+            path: request.path().to_owned(),
+            pairs: request.form(),
+        }
+    }
+
     /// Returns the only parameter with this name.
     #[track_caller]
     pub(crate) fn get(&self, name: &str) -> &str {
@@ -35,12 +39,9 @@ impl Form {
     }
 }
 
-type Respond = dyn Fn(usize, &Form) -> (u16, String) + Send + Sync;
-
 #[derive(Clone)]
 pub(crate) struct FormServer {
-    respond: Arc<Respond>,
-    asked: Arc<Mutex<Vec<Form>>>,
+    server: ScriptedServer,
 }
 
 impl FormServer {
@@ -49,10 +50,11 @@ impl FormServer {
     pub(crate) fn new(
         respond: impl Fn(usize, &Form) -> (u16, String) + Send + Sync + 'static,
     ) -> Self {
-        Self {
-            respond: Arc::new(respond),
-            asked: Arc::default(),
-        }
+        let server = ScriptedServer::new(move |request| {
+            let (status, body) = respond(request.number(), &Form::of(request));
+            ScriptedResponse::new(status).body(body)
+        });
+        Self { server }
     }
 
     /// Issues `issued-1`, `issued-2`, ….
@@ -60,21 +62,8 @@ impl FormServer {
         Self::new(|number, _| (200, issued(number)))
     }
 
-    pub(crate) fn transport(&self) -> impl Transport + use<> {
-        let server = self.clone();
-        serving(move |head, body| {
-            let form = Form {
-                path: head.uri.path().to_owned(),
-                pairs: params(&body),
-            };
-            let number = {
-                let mut asked = server.asked.lock().unwrap();
-                asked.push(form.clone());
-                asked.len()
-            };
-            let (status, body) = (server.respond)(number, &form);
-            ready(Ok(respond(status, body)))
-        })
+    pub(crate) fn transport(&self) -> ScriptedServer {
+        self.server.clone()
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -92,7 +81,7 @@ impl FormServer {
     }
 
     pub(crate) fn forms(&self) -> Vec<Form> {
-        self.asked.lock().unwrap().clone()
+        self.server.requests().iter().map(Form::of).collect()
     }
 
     /// Returns the form of the only request.

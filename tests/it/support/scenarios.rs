@@ -16,10 +16,11 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_auth::layer::Replay;
 use tower_auth::oauth2::{Client, ClientCredentials, EndpointUrl, RefreshToken};
 use tower_auth::{AuthLayer, Error, Reason, Token, TokenCache, TokenSource};
+use tower_auth_test::{Api, ScriptedResponse, ScriptedSource};
 use tower_service::Service;
 
 use crate::support::token_server::{self, ID, SECRET, TokenServer, URL};
-use crate::support::{Api, Counting, ScriptedSource, paused, request};
+use crate::support::{paused, request};
 
 /// Builds a cache in paused time with the name `orders`.
 pub(crate) fn orders(source: impl TokenSource) -> TokenCache {
@@ -82,16 +83,16 @@ pub(crate) async fn errors() -> Vec<(Error, &'static str)> {
     errors.push((over.build().token().await.unwrap_err(), "expired"));
     let panicking = paused(|_| async { panic!("a source that panics, as the test wants it") });
     errors.push((panicking.build().token().await.unwrap_err(), "panic"));
-    let closed = paused(Counting::default()).build();
+    let closed = paused(ScriptedSource::default()).build();
     closed.close().await;
     errors.push((closed.token().await.unwrap_err(), "closed"));
-    let nowhere = paused(Counting::default()).build();
+    let nowhere = paused(ScriptedSource::default()).build();
     let asked = std::thread::spawn(move || nowhere.token().now_or_never());
     let refused = asked.join().unwrap().unwrap().unwrap_err();
     errors.push((refused, "runtime"));
     let mut cleartext = request("");
     *cleartext.uri_mut() = "http://api.example.com".parse().unwrap();
-    let client = crate::support::layer(Counting::default()).layer(Api::default());
+    let client = crate::support::layer(ScriptedSource::default()).layer(Api::default());
     let kept_back = client.oneshot(cleartext).await.unwrap_err();
     errors.push((*kept_back.downcast().unwrap(), "origin"));
     let broken = service_fn(|_: Request<Full<Bytes>>| async {
@@ -124,7 +125,7 @@ pub(crate) const REFUSALS: &[&str] = &[
 
 /// Sends a request that is refused and isn't replayed for this reason.
 pub(crate) async fn refuse_without_replay(word: &str) {
-    let layer = crate::support::layer_from(orders(Counting::default()));
+    let layer = crate::support::layer_from(orders(ScriptedSource::default()));
     let of = |source| crate::support::layer_from(orders(source));
     match word {
         "off" => refused(layer.retry(false), Api::default()).await,
@@ -139,7 +140,11 @@ pub(crate) async fn refuse_without_replay(word: &str) {
             });
             refused(layer, api).await;
         }
-        "no_challenge" => refused(layer.retry_without_challenge(false), Api::default()).await,
+        "no_challenge" => {
+            let api = Api::default();
+            api.respond_always(ScriptedResponse::new(401));
+            refused(layer.retry_without_challenge(false), api).await;
+        }
         #[cfg(feature = "reqwest")]
         "elsewhere" => {
             let url = "https://api.example.com".parse().unwrap();
@@ -156,11 +161,12 @@ pub(crate) async fn refuse_without_replay(word: &str) {
         }
         "body" => {
             let request = request("").map(|_| Once);
-            let response = layer.layer(Api::default()).oneshot(request).await.unwrap();
+            let api = service_fn(|_| ready(Response::builder().status(401).body(())));
+            let response = layer.layer(api).oneshot(request).await.unwrap();
             assert_eq!(response.status(), 401);
         }
         "fetch" => {
-            let source = ScriptedSource::new(|attempt| match attempt {
+            let source = ScriptedSource::from_fn(|attempt| match attempt {
                 1 => Token::bearer("token"),
                 _ => Err(Error::other("down")),
             });
@@ -175,7 +181,7 @@ pub(crate) async fn refuse_without_replay(word: &str) {
         "same_token" => {
             let same = Token::bearer("kept").unwrap();
             refused(
-                of(ScriptedSource::new(move |_| Ok(same.clone()))),
+                of(ScriptedSource::from_fn(move |_| same.clone())),
                 Api::default(),
             )
             .await;

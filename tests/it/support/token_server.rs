@@ -2,16 +2,12 @@
 
 use std::error::Error as StdError;
 use std::fmt::Write as _;
-use std::future::ready;
-use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue};
-use tower_auth::oauth2::{ClientCredentials, Transport};
+use http::{HeaderValue, Response};
+use tower_auth::oauth2::ClientCredentials;
 use tower_auth::{Error, Reason, Token, TokenSource};
-
-use crate::support::serving::{params, respond, serving};
+use tower_auth_test::{RecordedRequest, ScriptedResponse, ScriptedServer};
 
 pub(crate) const URL: &str = "https://id.example.com/oauth/token";
 pub(crate) const ID: &str = "the-client";
@@ -19,24 +15,21 @@ pub(crate) const SECRET: &str = "s3cr3t/of+the client";
 
 #[derive(Clone)]
 pub(crate) struct TokenServer {
-    status: u16,
-    headers: HeaderMap,
-    body: Bytes,
-    asked: Arc<Mutex<Vec<(Parts, Bytes)>>>,
+    response: Response<Bytes>,
+    server: ScriptedServer,
 }
 
 impl TokenServer {
     pub(crate) fn new(status: u16, body: impl Into<Bytes>) -> Self {
-        let headers = HeaderMap::from_iter([(
-            HeaderName::from_static("content-type"),
-            HeaderValue::from_static("application/json"),
-        )]);
-        Self {
-            status,
-            headers,
-            body: body.into(),
-            asked: Arc::default(),
-        }
+        let response = Response::builder().status(status);
+        let response = response.header("content-type", "application/json");
+        Self::responding(response.body(body.into()).unwrap())
+    }
+
+    fn responding(response: Response<Bytes>) -> Self {
+        let scripted = ScriptedResponse::from(response.clone());
+        let server = ScriptedServer::new(move |_| scripted.clone());
+        Self { response, server }
     }
 
     pub(crate) fn issuing() -> Self {
@@ -48,18 +41,12 @@ impl TokenServer {
 
     pub(crate) fn with_header(mut self, name: &'static str, value: impl AsRef<[u8]>) -> Self {
         let value = HeaderValue::from_bytes(value.as_ref()).unwrap();
-        self.headers.insert(name, value);
-        self
+        self.response.headers_mut().insert(name, value);
+        Self::responding(self.response)
     }
 
-    pub(crate) fn transport(&self) -> impl Transport + use<> {
-        let server = self.clone();
-        serving(move |head, body| {
-            server.asked.lock().unwrap().push((head, body));
-            let mut response = respond(server.status, server.body.clone());
-            *response.headers_mut() = server.headers.clone();
-            ready(Ok(response))
-        })
+    pub(crate) fn transport(&self) -> ScriptedServer {
+        self.server.clone()
     }
 
     pub(crate) fn client(&self) -> ClientCredentials {
@@ -69,23 +56,18 @@ impl TokenServer {
     }
 
     pub(crate) fn times_asked(&self) -> usize {
-        self.asked.lock().unwrap().len()
+        self.server.requests().len()
     }
 
-    /// Returns the head and the body of the last request.
-    pub(crate) fn request(&self) -> (Parts, String) {
-        let (parts, body) = self
-            .asked
-            .lock()
-            .unwrap()
-            .pop()
-            .expect("the server was asked");
-        (parts, String::from_utf8(body.to_vec()).unwrap())
+    /// Returns the last request.
+    pub(crate) fn request(&self) -> RecordedRequest {
+        let asked = self.server.requests().pop();
+        asked.expect("the server was asked")
     }
 
     /// Returns the parameters of the last request's form.
     pub(crate) fn form(&self) -> Vec<(String, String)> {
-        params(self.request().1.as_bytes())
+        self.request().form()
     }
 }
 

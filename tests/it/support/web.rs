@@ -1,144 +1,89 @@
 //! In-memory servers of any name. Each URL has a page, and every request is recorded.
 
 use std::collections::HashMap;
-use std::future::pending;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, COOKIE};
-use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue};
-use serde_json::Value;
-use tower_auth::BoxError;
+use http::Request;
+use http_body_util::Full;
+use tower::{ServiceExt, service_fn};
 use tower_auth::oauth2::Transport;
-
-use crate::support::serving::{self, serving};
+pub(crate) use tower_auth_test::ScriptedResponse as Page;
+use tower_auth_test::{RecordedRequest, ScriptedServer};
 
 /// The pages by URL. A URL without a page gets a 404.
-#[derive(Clone, Default)]
-pub(crate) struct Web {
-    inner: Arc<Mutex<Inner>>,
-}
-
-#[derive(Default)]
-struct Inner {
-    pages: HashMap<String, Page>,
-    asked: Vec<Asked>,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) struct Asked {
-    /// `GET https://…`
-    pub(crate) line: String,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: String,
-}
-
 #[derive(Clone)]
-pub(crate) struct Page {
-    /// The status, or `None` if the connection breaks.
-    status: Option<u16>,
-    headers: HeaderMap,
-    body: Bytes,
-    hangs: bool,
+pub(crate) struct Web {
+    pages: Arc<Mutex<HashMap<String, Page>>>,
+    server: ScriptedServer,
+    /// How many of the first requests were forgotten.
+    forgotten: Arc<AtomicUsize>,
 }
 
-impl Page {
-    pub(crate) fn new(status: u16, body: impl Into<Bytes>) -> Self {
+impl Default for Web {
+    fn default() -> Self {
+        let pages = Arc::new(Mutex::new(HashMap::<String, Page>::new()));
+        let shared = Arc::clone(&pages);
+        let server = ScriptedServer::new(move |request| {
+            let page = shared
+                .lock()
+                .unwrap()
+                .get(&request.uri().to_string())
+                .cloned();
+            page.unwrap_or_else(|| Page::new(404).body("not here"))
+        });
         Self {
-            status: Some(status),
-            headers: HeaderMap::new(),
-            body: body.into(),
-            hangs: false,
+            pages,
+            server,
+            forgotten: Arc::default(),
         }
-    }
-
-    pub(crate) fn json(value: &Value) -> Self {
-        Self::new(200, value.to_string())
-    }
-
-    pub(crate) fn breaking() -> Self {
-        Self {
-            status: None,
-            ..Self::new(200, "")
-        }
-    }
-
-    pub(crate) fn hanging() -> Self {
-        Self {
-            hangs: true,
-            ..Self::new(200, "")
-        }
-    }
-
-    pub(crate) fn with_header(mut self, name: &'static str, value: &str) -> Self {
-        let name = HeaderName::from_static(name);
-        let value = HeaderValue::from_str(value).unwrap();
-        self.headers.insert(name, value);
-        self
     }
 }
 
 impl Web {
     pub(crate) fn put(&self, url: &str, page: Page) {
-        self.inner.lock().unwrap().pages.insert(url.into(), page);
+        self.pages.lock().unwrap().insert(url.into(), page);
     }
 
     pub(crate) fn transport(&self) -> impl Transport + Clone + use<> {
-        let web = self.clone();
-        serving(move |head, body| web.clone().respond(head, body))
+        let server = self.server.clone();
+        service_fn(move |request: Request<Full<Bytes>>| {
+            let server = server.clone();
+            async move {
+                // Concurrent requests get to this point before any of them is answered.
+                tokio::task::yield_now().await;
+                server.oneshot(request).await
+            }
+        })
     }
 
-    async fn respond(self, head: Parts, body: Bytes) -> Result<serving::ServerResponse, BoxError> {
-        // Concurrent requests get to this point before any of them is answered.
-        tokio::task::yield_now().await;
-        let url = head.uri.to_string();
-        let page = {
-            let mut web = self.inner.lock().unwrap();
-            web.asked.push(Asked {
-                line: format!("{} {url}", head.method),
-                headers: head.headers,
-                body: String::from_utf8(body.to_vec()).unwrap(),
-            });
-            web.pages.get(&url).cloned()
-        };
-        let page = page.unwrap_or_else(|| Page::new(404, "not here"));
-        if page.hangs {
-            pending::<()>().await;
-        }
-        let mut response = serving::respond(page.status.ok_or("connection reset")?, page.body);
-        *response.headers_mut() = page.headers;
-        Ok(response)
-    }
-
-    pub(crate) fn asked(&self) -> Vec<Asked> {
-        self.inner.lock().unwrap().asked.clone()
+    pub(crate) fn asked(&self) -> Vec<RecordedRequest> {
+        let mut requests = self.server.requests();
+        requests.split_off(self.forgotten.load(Ordering::SeqCst))
     }
 
     /// Returns `GET https://…` of each request, and forgets the requests.
     pub(crate) fn take_lines(&self) -> Vec<String> {
-        let asked = std::mem::take(&mut self.inner.lock().unwrap().asked);
-        asked.into_iter().map(|asked| asked.line).collect()
+        let asked = self.asked();
+        self.forgotten.fetch_add(asked.len(), Ordering::SeqCst);
+        asked.iter().map(line).collect()
     }
 
     /// Returns how many requests had this line.
-    pub(crate) fn times(&self, line: &str) -> usize {
+    pub(crate) fn times(&self, expected: &str) -> usize {
         let asked = self.asked();
-        asked.iter().filter(|asked| asked.line == line).count()
+        asked.iter().filter(|asked| line(asked) == expected).count()
     }
 }
 
-impl Asked {
-    /// Returns whether the request contains nothing that could be a secret.
-    pub(crate) fn is_bare(&self) -> bool {
-        let has = |name: &HeaderName| self.headers.contains_key(name);
-        self.body.is_empty() && !has(&AUTHORIZATION) && !has(&COOKIE)
-    }
+/// Returns `GET https://…`.
+pub(crate) fn line(request: &RecordedRequest) -> String {
+    format!("{} {}", request.method(), request.uri())
+}
 
-    /// Returns a parameter of the form in the body.
-    pub(crate) fn param(&self, name: &str) -> Option<String> {
-        let mut form = form_urlencoded::parse(self.body.as_bytes());
-        form.find(|(sent, _)| sent == name)
-            .map(|(_, value)| value.into_owned())
-    }
+/// Returns whether the request contains nothing that could be a secret.
+pub(crate) fn is_bare(request: &RecordedRequest) -> bool {
+    let has = |name| request.headers().contains_key(name);
+    request.body().is_empty() && !has("authorization") && !has("cookie")
 }

@@ -5,18 +5,17 @@ use std::time::Duration;
 use tokio::time::advance;
 use tokio_test::{assert_pending, task};
 use tower_auth::cache::Phase;
+use tower_auth_test::run_until_idle;
 
 use super::{Servers, Tenant, cache_of, evict, one_place};
-use crate::support::run_until_idle;
+use crate::support::issued;
 
 #[tokio::test]
 async fn an_eviction_revokes_nothing_unless_asked() {
     for asked in [false, true] {
         let (tenants, servers, mut fetches) = one_place(asked);
         let slow = cache_of(&tenants, "slow");
-        fetches
-            .issued(&slow, "last", Duration::from_secs(3600))
-            .await;
+        issued(&mut fetches, &slow, "last", Duration::from_secs(3600)).await;
         evict(&tenants).await;
         run_until_idle().await;
         let closed: &[&str] = if asked { &["last"] } else { &[] };
@@ -26,9 +25,7 @@ async fn an_eviction_revokes_nothing_unless_asked() {
         // A closed tenant comes back with a new cache.
         if asked {
             let again = cache_of(&tenants, "slow");
-            fetches
-                .issued(&again, "new", Duration::from_secs(3600))
-                .await;
+            issued(&mut fetches, &again, "new", Duration::from_secs(3600)).await;
         }
     }
 }
@@ -126,13 +123,9 @@ async fn who_is_removed_is_made_again_and_nothing_is_closed_by_itself() {
 async fn who_is_removed_after_it_went_is_made_again_as_well() {
     let (tenants, _, mut fetches) = one_place(false);
     let before = cache_of(&tenants, "slow");
-    fetches
-        .issued(&before, "old", Duration::from_secs(3600))
-        .await;
+    issued(&mut fetches, &before, "old", Duration::from_secs(3600)).await;
     evict(&tenants).await;
     assert!(tenants.remove(&Tenant("slow")).is_none());
     let after = cache_of(&tenants, "slow");
-    fetches
-        .issued(&after, "new", Duration::from_secs(3600))
-        .await;
+    issued(&mut fetches, &after, "new", Duration::from_secs(3600)).await;
 }

@@ -10,9 +10,10 @@ use tokio_test::{assert_pending, task};
 use tower::{Layer, ServiceExt};
 use tower_auth::cache::Phase;
 use tower_auth::tenants::Tenants;
+use tower_auth_test::{Api, controlled_source};
 
 use super::{Lives, Servers, Tenant, cache_of, evict, of, one_place, watched};
-use crate::support::{Api, source};
+use crate::support::{credentials, issued};
 
 #[tokio::test]
 async fn who_was_asked_for_longest_ago_goes_and_a_newcomer_is_kept() {
@@ -62,11 +63,11 @@ async fn a_fetch_in_flight_outlives_the_eviction_of_its_tenant_and_the_next_requ
 
     let mut second = task::spawn(client.clone().oneshot(of("slow")));
     assert_pending!(second.poll());
-    fetches.none().await;
+    fetches.assert_none().await;
     fetch.issue("token");
     assert_eq!(second.await.unwrap().status(), StatusCode::OK);
-    assert_eq!(api.credentials(), ["Bearer token"]);
-    fetches.none().await;
+    assert_eq!(credentials(&api), ["Bearer token"]);
+    fetches.assert_none().await;
 }
 
 #[tokio::test]
@@ -84,18 +85,18 @@ async fn a_fetch_in_flight_outlives_one_eviction_after_the_other() {
         assert_pending!(waiting.poll());
         joined.push(waiting);
     }
-    fetches.none().await;
+    fetches.assert_none().await;
     fetch.issue("token");
     for waiting in joined {
         assert_eq!(waiting.await.unwrap().secret(), "token");
     }
-    fetches.none().await;
+    fetches.assert_none().await;
 }
 
 /// With an idle time of zero, each tenant is evicted right after its use.
 #[tokio::test]
 async fn a_fetch_in_flight_outlives_the_idle_time_of_its_tenant() {
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let (source, made) = (Arc::new(source), Arc::new(AtomicUsize::new(0)));
     let count = Arc::clone(&made);
     let tenants = Tenants::builder(move |_: &Tenant| {
@@ -123,23 +124,21 @@ async fn a_fetch_in_flight_outlives_the_idle_time_of_its_tenant() {
     for waiting in callers {
         assert_eq!(waiting.await.unwrap().secret(), "token");
     }
-    fetches.none().await;
+    fetches.assert_none().await;
 }
 
 #[tokio::test]
 async fn a_tenant_who_went_and_of_whom_somebody_has_a_handle_has_no_second_cache() {
     let (tenants, _, mut fetches) = one_place(false);
     let handle = cache_of(&tenants, "slow");
-    fetches
-        .issued(&handle, "token", Duration::from_secs(3600))
-        .await;
+    issued(&mut fetches, &handle, "token", Duration::from_secs(3600)).await;
     evict(&tenants).await;
     let again = cache_of(&tenants, "slow");
     assert_eq!(again.token().await.unwrap().secret(), "token");
     // Both handles belong to the same cache, so each sees the other's refusals.
     again.reject(&again.token().await.unwrap());
     assert!(!handle.status().is_ready());
-    fetches.none().await;
+    fetches.assert_none().await;
 }
 
 #[tokio::test]
@@ -150,9 +149,7 @@ async fn a_tenant_who_went_and_was_closed_by_hand_is_not_found_again() {
     handle.close().await;
     let again = cache_of(&tenants, "slow");
     assert_eq!(again.status().phase(), Phase::Empty);
-    fetches
-        .issued(&again, "token", Duration::from_secs(3600))
-        .await;
+    issued(&mut fetches, &again, "token", Duration::from_secs(3600)).await;
 }
 
 #[tokio::test]

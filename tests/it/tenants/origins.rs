@@ -10,9 +10,10 @@ use http_body_util::Full;
 use tower::Layer;
 use tower_auth::tenants::Tenants;
 use tower_auth::{AuthLayer, Error, Origin, Reason, Token, TokenSource};
+use tower_auth_test::{Api, ScriptedSource, controlled_source};
 
 use super::{Tenant, own};
-use crate::support::{Api, Counting, call, source};
+use crate::support::{call, credentials};
 
 fn get(uri: &str, tenant: &'static str) -> Request<Full<Bytes>> {
     let request = Request::get(uri).extension(Tenant(tenant));
@@ -21,7 +22,7 @@ fn get(uri: &str, tenant: &'static str) -> Request<Full<Bytes>> {
 
 /// A source that names the API's origin.
 #[derive(Default)]
-struct Naming(Counting);
+struct Naming(ScriptedSource);
 
 impl TokenSource for Naming {
     fn fetch(&self, reason: Reason) -> impl Future<Output = Result<Token, Error>> + Send {
@@ -35,7 +36,7 @@ impl TokenSource for Naming {
 
 #[tokio::test]
 async fn a_tenant_whose_layer_names_no_origins_is_an_error_when_it_is_made_and_nothing_is_sent() {
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let (source, made) = (Arc::new(source), Arc::new(AtomicUsize::new(0)));
     let count = Arc::clone(&made);
     let tenants = Tenants::new(move |tenant: &Tenant| {
@@ -69,14 +70,14 @@ async fn a_tenant_whose_layer_names_no_origins_is_an_error_when_it_is_made_and_n
         }
     }
     assert_eq!(made.load(Ordering::SeqCst), expected);
-    assert_eq!((api.requests(), tenants.len()), (0, 0));
-    fetches.none().await;
+    assert_eq!((api.requests().len(), tenants.len()), (0, 0));
+    fetches.assert_none().await;
 }
 
 #[tokio::test]
 async fn it_evicts_nobody() {
     let tenants = Tenants::builder(|tenant: &Tenant| {
-        let layer = AuthLayer::new(Counting::default());
+        let layer = AuthLayer::new(ScriptedSource::default());
         match tenant.0 {
             "unnamed" => Ok(layer),
             _ => Ok(layer.any_https()),
@@ -95,8 +96,8 @@ async fn it_evicts_nobody() {
 async fn a_tenants_layer_may_name_them_in_each_of_the_ways() {
     let tenants = Tenants::new(|tenant: &Tenant| match tenant.0 {
         "source" => Ok(AuthLayer::new(Naming::default())),
-        "only-to" => AuthLayer::new(Counting::default()).only_to(["https://api.example.com"]),
-        _ => Ok(AuthLayer::new(Counting::default()).any_https()),
+        "only-to" => AuthLayer::new(ScriptedSource::default()).only_to(["https://api.example.com"]),
+        _ => Ok(AuthLayer::new(ScriptedSource::default()).any_https()),
     });
     let api = Api::accepting(["token-1"]);
     let mut client = tenants.by_extension().layer(api.clone());
@@ -104,7 +105,7 @@ async fn a_tenants_layer_may_name_them_in_each_of_the_ways() {
         let response = call(&mut client, get("https://api.example.com/v1", tenant)).await;
         assert_eq!(response.unwrap().status(), StatusCode::OK, "{tenant}");
     }
-    assert_eq!(api.credentials(), ["Bearer token-1"; 3]);
+    assert_eq!(credentials(&api), ["Bearer token-1"; 3]);
     for (tenant, is_sent) in [("source", false), ("only-to", false), ("any-https", true)] {
         let result = call(&mut client, get("https://evil.example/", tenant)).await;
         match result {

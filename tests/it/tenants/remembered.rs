@@ -16,10 +16,11 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_auth::Token;
 use tower_auth::cache::Phase;
 use tower_auth::tenants::Tenants;
+use tower_auth_test::{Api, run_until_idle};
 use tower_service::Service;
 
 use super::{Lives, Servers, Tenant, cache_of, evict, of, one_place, own, watched};
-use crate::support::{Api, call, request, run_until_idle};
+use crate::support::{call, issued, request};
 
 /// A client whose response repeats the credential.
 fn echo()
@@ -201,9 +202,7 @@ async fn a_fetch_that_a_remembered_tenants_refusal_began_is_joined_after_its_evi
     let api = Api::accepting(["old"]);
     let mut client = tenants.by_extension().layer(api.clone());
     let slow = cache_of(&tenants, "slow");
-    fetches
-        .issued(&slow, "old", Duration::from_secs(3600))
-        .await;
+    issued(&mut fetches, &slow, "old", Duration::from_secs(3600)).await;
     settle(&mut client, "slow").await;
     drop(slow);
     api.revoke("old");
@@ -214,11 +213,11 @@ async fn a_fetch_that_a_remembered_tenants_refusal_began_is_joined_after_its_evi
     evict(&tenants).await;
     let mut second = task::spawn(client.call(of("slow")));
     assert_pending!(second.poll());
-    fetches.none().await;
+    fetches.assert_none().await;
     fetch.issue("new");
     assert_eq!(first.await.unwrap().status(), StatusCode::OK);
     assert_eq!(second.await.unwrap().status(), StatusCode::OK);
-    fetches.none().await;
+    fetches.assert_none().await;
 }
 
 /// `globex` was looked up after `acme`, but `acme` was used last.

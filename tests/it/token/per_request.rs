@@ -8,8 +8,9 @@ use http::{HeaderMap, HeaderName, Request, Response, StatusCode};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_auth::token::{Applied, Feedback, PerRequestCredential, RequestHead};
 use tower_auth::{BoxError, Error, NotReplayed, Place, Reason, Token};
+use tower_auth_test::ScriptedSource;
 
-use crate::support::{ScriptedSource, call, layer};
+use crate::support::{call, layer};
 
 #[cfg(feature = "reqwest")]
 mod digest;
@@ -57,7 +58,7 @@ impl PerRequestCredential for Recorder {
 /// Builds a source whose nth token has the secret that `script` returns for n.
 fn recording(log: &Log, script: fn(usize) -> String) -> ScriptedSource {
     let log = Arc::clone(log);
-    ScriptedSource::new(move |attempt| {
+    ScriptedSource::from_fn(move |attempt| {
         let (secret, log) = (script(attempt), Arc::clone(&log));
         let recorder = Recorder {
             secret: secret.clone(),
@@ -119,7 +120,7 @@ async fn it_is_made_again_for_the_replay_by_the_new_token_and_sees_each_response
         "observe key-2:/c 200",
     ];
     assert_eq!(*log.lock().unwrap(), expected);
-    assert_eq!(source.asked(), 2);
+    assert_eq!(source.fetches(), 2);
 }
 
 #[tokio::test]
@@ -142,7 +143,7 @@ async fn once_more_sends_the_request_again_with_the_same_token_and_without_a_fet
         "observe key-1:/a 200",
     ];
     assert_eq!(*log.lock().unwrap(), expected);
-    assert_eq!(source.asked(), 1);
+    assert_eq!(source.fetches(), 1);
 }
 
 #[tokio::test]
@@ -157,7 +158,7 @@ async fn once_more_is_once() {
     assert_eq!(log.lock().unwrap().len(), 4);
     // The 401s don't count as refusals of the token, so no fetch follows.
     call(&mut client, get("/b")).await.unwrap();
-    assert_eq!(source.asked(), 1);
+    assert_eq!(source.fetches(), 1);
 }
 
 #[tokio::test]
@@ -177,7 +178,7 @@ async fn a_token_that_the_server_has_ended_is_not_sent_again() {
         "observe key-2:/b 200",
     ];
     assert_eq!(*log.lock().unwrap(), expected);
-    assert_eq!(source.asked(), 2);
+    assert_eq!(source.fetches(), 2);
 }
 
 #[tokio::test]
@@ -190,7 +191,7 @@ async fn a_new_token_with_the_secret_of_the_refused_one_is_not_tried() {
     assert!(matches!(reason, Some(NotReplayed::SameToken)), "{reason:?}");
     let expected = ["apply the same:/a", "observe the same:/a 401"];
     assert_eq!(*log.lock().unwrap(), expected);
-    assert_eq!(source.asked(), 2);
+    assert_eq!(source.fetches(), 2);
 }
 
 #[tokio::test]

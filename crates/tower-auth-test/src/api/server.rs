@@ -226,6 +226,14 @@ impl Api {
     }
 }
 
+/// An API without an authorization server, which accepts no token until
+/// [`accept`](Api::accept).
+impl Default for Api {
+    fn default() -> Self {
+        Self::accepting::<[String; 0]>([])
+    }
+}
+
 impl fmt::Debug for Api {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Api")

@@ -10,6 +10,7 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::request::Parts;
 use http::{HeaderMap, Method, Response, StatusCode, Uri};
 use serde_json::Value;
+use tokio::time::Instant;
 
 /// A request that a fake server received, and what became of it.
 ///
@@ -22,6 +23,8 @@ use serde_json::Value;
 /// no real ones.
 #[derive(Clone, Debug)]
 pub struct RecordedRequest {
+    number: usize,
+    received_at: Instant,
     head: Head,
     body: Bytes,
     outcome: Outcome,
@@ -61,6 +64,8 @@ impl Outcome {
 impl RecordedRequest {
     pub(crate) fn new(head: Parts, body: Bytes) -> Self {
         Self {
+            number: 0,
+            received_at: Instant::now(),
             head: Head {
                 method: head.method,
                 uri: head.uri,
@@ -71,8 +76,22 @@ impl RecordedRequest {
         }
     }
 
+    pub(crate) fn set_number(&mut self, number: usize) {
+        self.number = number;
+    }
+
     pub(crate) fn set_outcome(&mut self, outcome: Outcome) {
         self.outcome = outcome;
+    }
+
+    /// Returns the number of this request: 1 for the first one that the server received.
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
+    /// Returns when the request arrived, by Tokio's clock.
+    pub fn received_at(&self) -> Instant {
+        self.received_at
     }
 
     /// Returns the method.
@@ -165,6 +184,11 @@ impl RecordedRequest {
         };
         let fields = fields.into_iter();
         fields.map(|(name, value)| (name, text(value))).collect()
+    }
+
+    /// Returns the parameters of the body, which is a form, in the order in which they were sent.
+    pub fn form(&self) -> Vec<(String, String)> {
+        form_urlencoded::parse(&self.body).into_owned().collect()
     }
 
     /// Returns one parameter of the body: see [`params`](Self::params).

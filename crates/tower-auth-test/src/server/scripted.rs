@@ -179,25 +179,25 @@ impl ScriptedServer {
     }
 
     /// Records the request, and returns its number and the response to it.
-    fn receive(&self, request: &RecordedRequest) -> (usize, ScriptedResponse) {
-        let (number, scripted) = {
+    fn receive(&self, mut request: RecordedRequest) -> (usize, ScriptedResponse) {
+        let scripted = {
             let mut state = lock(&self.inner.state);
+            request.set_number(state.requests.len() + 1);
             state.requests.push(request.clone());
-            let scripted = state.next.pop_front().or_else(|| state.always.clone());
-            (state.requests.len() - 1, scripted)
+            state.next.pop_front().or_else(|| state.always.clone())
         };
         self.inner.received.send_modify(|received| *received += 1);
         // Without the lock: the closure may ask this server for its requests.
-        let usual = || (self.inner.respond)(request);
+        let usual = || (self.inner.respond)(&request);
         let response = match scripted {
             Some(scripted) => scripted.or_as_usual(usual),
             None => usual(),
         };
-        (number, response)
+        (request.number(), response)
     }
 
     fn record(&self, number: usize, outcome: Outcome) {
-        if let Some(request) = lock(&self.inner.state).requests.get_mut(number) {
+        if let Some(request) = lock(&self.inner.state).requests.get_mut(number - 1) {
             request.set_outcome(outcome);
         }
     }
@@ -209,7 +209,7 @@ impl ScriptedServer {
     {
         let (head, body) = request.into_parts();
         let body = body.collect().await.map_err(Into::into)?.to_bytes();
-        let (number, response) = self.receive(&RecordedRequest::new(head, body));
+        let (number, response) = self.receive(RecordedRequest::new(head, body));
         match response.run().await {
             Action::Respond(response) => {
                 self.record(number, Outcome::of(&response));

@@ -88,6 +88,14 @@ async fn a_refusal_says_why() {
 }
 
 #[tokio::test]
+async fn a_default_api_accepts_no_token_until_the_test_says_so() {
+    let api = Api::default();
+    assert_eq!(status(&api, "a").await, 401);
+    api.accept("a");
+    assert_eq!(status(&api, "a").await, 200);
+}
+
+#[tokio::test]
 async fn standalone_tokens_are_accepted_until_the_api_revokes_them() {
     let api = Api::accepting(["a", "b"]);
     api.accept("c");

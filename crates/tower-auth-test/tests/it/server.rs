@@ -7,8 +7,9 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
+use tokio::time::{Instant, sleep};
 use tower::{Service as _, ServiceExt as _};
-use tower_auth_test::{ScriptedResponse, ScriptedServer, run_until_idle};
+use tower_auth_test::{RecordedRequest, ScriptedResponse, ScriptedServer, run_until_idle};
 
 use crate::support::{Body, get, get_with, panic_message, send, text};
 
@@ -62,6 +63,38 @@ async fn a_recorded_request_has_all_that_was_sent() {
     assert_eq!(request.params().len(), 3);
     assert_eq!(request.status().unwrap(), 200);
     assert_eq!((request.token(), request.basic()), (None, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_has_the_time_of_its_arrival() {
+    let (server, start) = (ok(), Instant::now());
+    for _ in 0..2 {
+        status(&server).await;
+        sleep(Duration::from_secs(5)).await;
+    }
+    let seconds = |request: &RecordedRequest| (request.received_at() - start).as_secs();
+    assert_eq!(
+        server.requests().iter().map(seconds).collect::<Vec<_>>(),
+        [0, 5]
+    );
+}
+
+#[tokio::test]
+async fn requests_are_numbered_and_the_parameters_of_a_form_keep_their_order() {
+    let server = ScriptedServer::new(|request| match request.number() {
+        1 => ScriptedResponse::new(503),
+        _ => ScriptedResponse::new(200),
+    });
+    for expected in [503, 200] {
+        let request = Request::post("https://api.example.com/").body(Body::from("b=2&a=1+%2B&b=3"));
+        let response = send(&server, request.unwrap()).await.unwrap();
+        assert_eq!(response.status(), expected);
+    }
+    let requests = server.requests();
+    assert_eq!([requests[0].number(), requests[1].number()], [1, 2]);
+    let expected = [("b", "2"), ("a", "1 +"), ("b", "3")];
+    let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(requests[1].form(), expected);
 }
 
 #[tokio::test]

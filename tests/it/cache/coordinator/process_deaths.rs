@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 use tower_auth::{Error, Reason, Token, TokenSource};
+use tower_auth_test::{ScriptedSource, controlled_source, run_until_idle};
 
 use super::{HOUR, SECOND, secret, two};
 use crate::support::breakable_store::BreakableStore;
-use crate::support::{Counting, run_until_idle, runtime, source};
+use crate::support::runtime;
 
 #[tokio::test(start_paused = true)]
 async fn one_whose_fetch_fails_lets_the_next_one_try() {
@@ -16,7 +17,7 @@ async fn one_whose_fetch_fails_lets_the_next_one_try() {
     let failing = tokio::spawn(first.token());
     let fetch = first_fetches.next().await;
     let waiting = tokio::spawn(second.token());
-    second_fetches.none().await;
+    second_fetches.assert_none().await;
     fetch.fail("down");
     failing.await.unwrap().unwrap_err();
     second_fetches.next().await.issue_for("token", HOUR);
@@ -73,7 +74,7 @@ async fn a_lease_is_never_longer_than_a_third_of_what_a_fetch_may_take() {
     let first = first.fetch_timeout(3 * SECOND).build();
     let asked = tokio::spawn(first.token());
     run_until_idle().await;
-    let second = store.process(Counting::default());
+    let second = store.process(ScriptedSource::default());
     let start = Instant::now();
     second.token().await.unwrap();
     let waited = start.elapsed();
@@ -93,22 +94,28 @@ async fn a_lease_that_was_lost_puts_no_old_token_in_the_place_of_a_newer() {
     fetch.issue_for("older", HOUR);
     // The process that fetched the older token still uses it.
     assert_eq!(late.await.unwrap().unwrap().secret(), "older");
-    assert_eq!(secret(&store.process(Counting::default())).await, "newer");
+    assert_eq!(
+        secret(&store.process(ScriptedSource::default())).await,
+        "newer"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_runtime_that_shuts_down_in_mid_fetch_holds_the_others_up_for_no_longer_than_the_lease() {
     let store = BreakableStore::default();
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let cache = store.process(source);
     let gone = runtime();
     let asked = gone.spawn(cache.token());
-    std::thread::spawn(move || gone.block_on(async { fetches.next().await }))
+    std::thread::spawn(move || gone.block_on(async { drop(fetches.next().await) }))
         .join()
         .unwrap();
     drop(asked);
     let start = Instant::now();
-    assert_eq!(secret(&store.process(Counting::default())).await, "token-1");
+    assert_eq!(
+        secret(&store.process(ScriptedSource::default())).await,
+        "token-1"
+    );
     assert!(start.elapsed() < 11 * SECOND);
 }
 

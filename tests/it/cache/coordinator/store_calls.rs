@@ -5,9 +5,9 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::sleep;
 use tower_auth::TokenCache;
+use tower_auth_test::{ScriptedSource, run_until_idle};
 
 use crate::support::breakable_store::BreakableStore;
-use crate::support::{Counting, run_until_idle};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -26,7 +26,7 @@ fn burst(processes: usize, looks: usize) -> usize {
 async fn processes_that_come_one_after_the_other_ask_once_each_and_four_times_more_in_all() {
     for processes in [1, 2, 8, 100] {
         let store = BreakableStore::default();
-        let source = Counting::lasting(HOUR);
+        let source = ScriptedSource::expiring(HOUR);
         let fleet: Vec<TokenCache> = (0..processes)
             .map(|_| store.process(source.clone()))
             .collect();
@@ -47,7 +47,7 @@ async fn processes_that_come_one_after_the_other_ask_once_each_and_four_times_mo
                 "{processes} in lifetime {lifetime}"
             );
         }
-        assert_eq!(source.issued(), 4);
+        assert_eq!(source.tokens_issued(), 4);
     }
 }
 
@@ -58,7 +58,7 @@ async fn processes_that_come_at_once_ask_twice_for_each_look_while_they_wait() {
         // polls every 320 ms.
         for (fetch, looks) in [(10, 1), (50, 2), (250, 4), (1000, 7)] {
             let store = BreakableStore::default();
-            let source = Counting::lasting(HOUR);
+            let source = ScriptedSource::expiring(HOUR);
             let slow = move |reason| {
                 let source = source.clone();
                 async move {

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 use tower_auth::{Error, Reason, Token, TokenCache, TokenSource};
+use tower_auth_test::ScriptedSource;
 use tracing::Level;
 
 use crate::support::breakable_store::{BreakableStore, Fault, lose_a_lease, wait_in_vain};
 use crate::support::log::listen;
-use crate::support::{Counting, ScriptedSource};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -24,7 +24,7 @@ async fn whatever_fails_each_process_has_a_token_from_its_own_fetch() {
     for operation in OPERATIONS {
         let store = BreakableStore::default();
         store.breaks(operation, Fault::Fails);
-        let source = Counting::lasting(HOUR);
+        let source = ScriptedSource::expiring(HOUR);
         let (log, _listening) = listen();
         let start = Instant::now();
         let process = store.process(source.clone());
@@ -52,7 +52,7 @@ async fn whatever_hangs_costs_a_process_a_quarter_of_a_second_once() {
         store.breaks(operation, Fault::Hangs);
         let (log, _listening) = listen();
         let start = Instant::now();
-        let process = store.process(Counting::lasting(HOUR));
+        let process = store.process(ScriptedSource::expiring(HOUR));
         assert_eq!(secret(&process).await, "token-1", "{operation}");
         assert_eq!(start.elapsed(), STORE_TIMEOUT, "{operation}");
         let [told, _] = log.events();
@@ -74,14 +74,14 @@ async fn how_long_a_store_may_take_is_a_setting() {
     store.breaks("load", Fault::Hangs);
     let fleet = store.fleet().store_timeout(SECOND);
     let start = Instant::now();
-    secret(&store.process_of(fleet, Counting::default())).await;
+    secret(&store.process_of(fleet, ScriptedSource::default())).await;
     assert_eq!(start.elapsed(), SECOND);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_hangs_holds_up_nobody_who_has_a_token() {
     let store = BreakableStore::default();
-    let source = Counting::lasting(HOUR);
+    let source = ScriptedSource::expiring(HOUR);
     let process = store.process(source.clone());
     process.token().await.unwrap();
     for operation in OPERATIONS {
@@ -101,7 +101,7 @@ async fn a_store_that_hangs_holds_up_nobody_who_has_a_token() {
 #[tokio::test(start_paused = true)]
 async fn a_store_that_works_again_is_used_again() {
     let store = BreakableStore::default();
-    let source = Counting::lasting(HOUR);
+    let source = ScriptedSource::expiring(HOUR);
     let processes = [(); 3].map(|()| store.process(source.clone()));
     store.breaks("load", Fault::Fails);
     for (n, process) in processes.iter().enumerate() {
@@ -150,10 +150,10 @@ async fn a_store_that_forgets_all_at_any_moment_fails_no_request() {
 #[tokio::test(start_paused = true)]
 async fn a_value_that_cannot_be_used_is_told_and_overwritten() {
     let store = BreakableStore::default();
-    secret(&store.process(Counting::lasting(HOUR))).await;
+    secret(&store.process(ScriptedSource::expiring(HOUR))).await;
     store.put(b"foreign".to_vec());
     let (log, _listening) = listen();
-    secret(&store.process(ScriptedSource::new(|_| Token::bearer("newer")))).await;
+    secret(&store.process(ScriptedSource::from_fn(|_| Token::bearer("newer")))).await;
     let [told, _] = log.events();
     told.is(
         Level::WARN,
@@ -163,7 +163,10 @@ async fn a_value_that_cannot_be_used_is_told_and_overwritten() {
             "tower_auth.store.ignored=corrupt",
         ],
     );
-    assert_eq!(secret(&store.process(Counting::default())).await, "newer");
+    assert_eq!(
+        secret(&store.process(ScriptedSource::default())).await,
+        "newer"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -199,9 +202,9 @@ async fn a_wait_in_vain_is_told() {
 #[tokio::test(start_paused = true)]
 async fn a_token_that_another_process_has_fetched_is_told_as_such() {
     let store = BreakableStore::default();
-    secret(&store.process(Counting::lasting(HOUR))).await;
+    secret(&store.process(ScriptedSource::expiring(HOUR))).await;
     let (log, _listening) = listen();
-    secret(&store.process(Counting::default())).await;
+    secret(&store.process(ScriptedSource::default())).await;
     let [taken] = log.events();
     taken.is(
         Level::DEBUG,
@@ -241,12 +244,12 @@ async fn a_token_that_is_of_use_to_one_process_alone_is_not_shared() {
 fn what_the_store_does_is_counted() {
     crate::support::recorder::recorded(|metrics| async move {
         let store = BreakableStore::default();
-        let processes = [(); 2].map(|()| store.process(Counting::lasting(HOUR)));
+        let processes = [(); 2].map(|()| store.process(ScriptedSource::expiring(HOUR)));
         for process in &processes {
             secret(process).await;
         }
         store.breaks("load", Fault::Hangs);
-        secret(&store.process(Counting::default())).await;
+        secret(&store.process(ScriptedSource::default())).await;
         let recorded = metrics.take();
         let counted = |name: &str, labels: &str| {
             let key = format!("{name}{{cache=orders,{labels}}}");
@@ -277,7 +280,7 @@ fn what_the_store_does_is_counted() {
 
 /// A source with a one-time grant.
 #[derive(Clone)]
-struct OneTime(Counting);
+struct OneTime(ScriptedSource);
 
 impl TokenSource for OneTime {
     async fn fetch(&self, reason: Reason) -> Result<Token, Error> {
@@ -295,10 +298,10 @@ async fn a_one_time_grant_is_not_used_without_the_lease() {
         for fault in [Fault::Fails, Fault::Hangs] {
             let store = BreakableStore::default();
             store.breaks(operation, fault);
-            let source = Counting::lasting(HOUR);
+            let source = ScriptedSource::expiring(HOUR);
             let process = store.process(OneTime(source.clone()));
             let error = process.token().await.unwrap_err();
-            assert_eq!(source.issued(), 0, "{operation}");
+            assert_eq!(source.tokens_issued(), 0, "{operation}");
             assert!(error.is_transient(), "{error:?}");
             assert!(error.to_string().contains("one-time grant"), "{error}");
         }
@@ -308,7 +311,7 @@ async fn a_one_time_grant_is_not_used_without_the_lease() {
 #[tokio::test(start_paused = true)]
 async fn while_a_one_time_grant_can_not_be_used_the_current_token_stays_in_use() {
     let store = BreakableStore::default();
-    let source = Counting::lasting(HOUR);
+    let source = ScriptedSource::expiring(HOUR);
     let process = store.process(OneTime(source.clone()));
     assert_eq!(secret(&process).await, "token-1");
     store.breaks("lease", Fault::Fails);
@@ -316,7 +319,7 @@ async fn while_a_one_time_grant_can_not_be_used_the_current_token_stays_in_use()
     assert_eq!(secret(&process).await, "token-1");
     sleep(60 * SECOND).await;
     assert_eq!(secret(&process).await, "token-1");
-    assert_eq!(source.issued(), 1);
+    assert_eq!(source.tokens_issued(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -326,12 +329,12 @@ async fn a_one_time_grant_waits_for_the_process_that_has_the_lease_and_does_not_
     let hangs = store.settings(|_| std::future::pending());
     let holder = hangs.fleet(fleet).unwrap().fetch_timeout(60 * SECOND);
     let holding = tokio::spawn(holder.build().token());
-    crate::support::run_until_idle().await;
-    let source = Counting::lasting(HOUR);
+    tower_auth_test::run_until_idle().await;
+    let source = ScriptedSource::expiring(HOUR);
     let waiting = store.settings(OneTime(source.clone())).fetch_attempts(1);
     let waiting = waiting.fleet(store.fleet()).unwrap().build();
     let error = waiting.token().await.unwrap_err();
     assert!(error.to_string().contains("one-time grant"), "{error}");
-    assert_eq!(source.issued(), 0);
+    assert_eq!(source.tokens_issued(), 0);
     holding.abort();
 }

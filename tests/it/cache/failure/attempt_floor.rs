@@ -2,33 +2,30 @@
 
 use std::time::Duration;
 
-use tower_auth::Token;
+use tower_auth_test::ScriptedSource;
 
 use super::{MILLI, SECOND};
-use crate::support::{ScriptedSource, paused};
+use crate::support::paused;
 
 /// Without the floor, each caller would start another fetch for such a short-lived token.
 #[tokio::test(start_paused = true)]
 async fn however_short_the_lifetime_there_is_a_fetch_a_second_and_nobody_sees_an_error() {
     for lifetime in [MILLI, 10 * MILLI, 500 * MILLI, SECOND, 1300 * MILLI] {
-        let source = ScriptedSource::new(move |attempt| {
-            Token::bearer(format!("{attempt}")).map(|token| token.expires_in(lifetime))
-        });
+        let source = ScriptedSource::expiring(lifetime);
         let cache = paused(source.clone()).build();
         let start = tokio::time::Instant::now();
         while start.elapsed() < 20 * SECOND {
             cache.token().await.unwrap();
             tokio::time::sleep(MILLI).await;
         }
-        let asked = source.asked();
+        let asked = source.fetches();
         assert!((10..=21).contains(&asked), "{lifetime:?}: {asked}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn tokens_of_no_lifetime_are_errors_that_back_off() {
-    let source =
-        ScriptedSource::new(move |_| Token::bearer("over").map(|t| t.expires_in(Duration::ZERO)));
+    let source = ScriptedSource::expiring(Duration::ZERO);
     let cache = paused(source.clone()).build();
     let start = tokio::time::Instant::now();
     while start.elapsed() < 60 * SECOND {
@@ -36,19 +33,21 @@ async fn tokens_of_no_lifetime_are_errors_that_back_off() {
         tokio::time::sleep(100 * MILLI).await;
     }
     // The cache asked the source at 0, 1, 3, 7, 15 and 31 s.
-    assert_eq!(source.asked(), 6);
+    assert_eq!(source.fetches(), 6);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_floor_is_a_setting_for_tokens_of_milliseconds() {
-    let source = ScriptedSource::new(move |attempt| {
-        Token::bearer(format!("{attempt}")).map(|token| token.expires_in(200 * MILLI))
-    });
+    let source = ScriptedSource::expiring(200 * MILLI);
     let cache = paused(source.clone()).attempt_floor(10 * MILLI).build();
     let start = tokio::time::Instant::now();
     while start.elapsed() < 10 * SECOND {
         cache.token().await.unwrap();
         tokio::time::sleep(MILLI).await;
     }
-    assert!((90..=110).contains(&source.asked()), "{}", source.asked());
+    assert!(
+        (90..=110).contains(&source.fetches()),
+        "{}",
+        source.fetches()
+    );
 }

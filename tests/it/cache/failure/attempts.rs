@@ -5,13 +5,14 @@ use std::sync::Arc;
 use tokio::time::advance;
 use tower_auth::cache::Phase;
 use tower_auth::{Error, Token};
+use tower_auth_test::ScriptedSource;
 
 use super::{SECOND, denied};
-use crate::support::{ScriptedSource, paused};
+use crate::support::paused;
 
 /// Builds a source that first fails `times` times and then issues tokens.
 fn failing(times: usize, error: impl Fn() -> Error + Send + Sync + 'static) -> ScriptedSource {
-    ScriptedSource::new(move |attempt| match attempt <= times {
+    ScriptedSource::from_fn(move |attempt| match attempt <= times {
         true => Err(error()),
         false => Token::bearer(format!("after-{attempt}")),
     })
@@ -26,7 +27,7 @@ async fn transient_errors_are_tried_three_times_within_one_fetch() {
     for caller in callers {
         assert_eq!(caller.await.unwrap().unwrap().secret(), "after-3");
     }
-    assert_eq!(source.asked(), 3);
+    assert_eq!(source.fetches(), 3);
     // The waits between the three attempts are 200 and 400 ms.
     let took = start.elapsed();
     assert!((600..620).contains(&took.as_millis()), "{took:?}");
@@ -40,7 +41,7 @@ async fn after_three_attempts_all_who_wait_get_the_last_ones_error() {
     for caller in callers {
         assert!(caller.await.unwrap().unwrap_err().is_transient());
     }
-    assert_eq!(source.asked(), 3);
+    assert_eq!(source.fetches(), 3);
 }
 
 #[tokio::test(start_paused = true)]
@@ -49,7 +50,7 @@ async fn how_many_attempts_a_fetch_has_is_a_setting_of_one_at_least() {
         let source = failing(9, || Error::transient("reset"));
         let cache = paused(source.clone()).fetch_attempts(set).build();
         cache.token().await.unwrap_err();
-        assert_eq!(source.asked(), asked);
+        assert_eq!(source.fetches(), asked);
     }
 }
 
@@ -60,7 +61,7 @@ async fn what_does_not_pass_is_not_tried_again() {
         let source = failing(9, move || error.clone());
         let cache = paused(source.clone()).build();
         cache.token().await.unwrap_err();
-        assert_eq!(source.asked(), 1);
+        assert_eq!(source.fetches(), 1);
     }
 }
 
@@ -85,7 +86,7 @@ async fn within_a_fetch_a_retry_after_is_waited_for_if_it_fits_before_the_timeou
             },
             "{wait:?}"
         );
-        assert_eq!(source.asked(), if fits { 2 } else { 1 });
+        assert_eq!(source.fetches(), if fits { 2 } else { 1 });
     }
 }
 
@@ -105,7 +106,7 @@ async fn all_attempts_of_a_fetch_are_under_one_deadline() {
 /// The second attempt got the token, so the lifetime counts from that attempt.
 #[tokio::test(start_paused = true)]
 async fn expiry_is_counted_from_the_attempt_that_brought_the_token() {
-    let source = ScriptedSource::new(|attempt| match attempt {
+    let source = ScriptedSource::from_fn(|attempt| match attempt {
         1 => Err(Error::transient("busy").with_retry_after(20 * SECOND)),
         _ => Token::bearer("second").map(|token| token.expires_in(100 * SECOND)),
     });

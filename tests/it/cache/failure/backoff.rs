@@ -5,9 +5,10 @@ use std::time::Duration;
 use tokio_test::{assert_pending, task};
 use tower_auth::cache::ManualClock;
 use tower_auth::{Error, Reason, Token, TokenCache};
+use tower_auth_test::{Fetches, run_until_idle};
 
 use super::{HOUR, MILLI, SECOND, denied, fails, set_up};
-use crate::support::{Fetches, run_until_idle};
+use crate::support::issued;
 
 /// Asserts that the next fetch starts after exactly this wait. Until then callers get the cached
 /// error.
@@ -24,7 +25,7 @@ async fn without_a_token_the_wait_after_each_failure_doubles_to_a_minute() {
         fails(&cache, &mut fetches, Error::other("down")).await;
         silence(&cache, &clock, wait * SECOND).await;
     }
-    fetches.none().await;
+    fetches.assert_none().await;
 }
 
 #[tokio::test]
@@ -34,11 +35,11 @@ async fn a_success_makes_the_next_wait_a_short_one_again() {
         fails(&cache, &mut fetches, Error::other("down")).await;
         silence(&cache, &clock, wait * SECOND).await;
     }
-    fetches.issued(&cache, "between", 10 * SECOND).await;
+    issued(&mut fetches, &cache, "between", 10 * SECOND).await;
     clock.advance(10 * SECOND);
     fails(&cache, &mut fetches, Error::other("down again")).await;
     silence(&cache, &clock, SECOND).await;
-    fetches.issued(&cache, "after", HOUR).await;
+    issued(&mut fetches, &cache, "after", HOUR).await;
 }
 
 #[tokio::test]
@@ -49,7 +50,7 @@ async fn a_thousand_who_ask_a_source_that_is_down_are_one_fetch_a_wait() {
         for _ in 0..1_000 {
             cache.token().await.unwrap_err();
         }
-        fetches.none().await;
+        fetches.assert_none().await;
         clock.advance(wait * SECOND);
     }
 }
@@ -57,19 +58,19 @@ async fn a_thousand_who_ask_a_source_that_is_down_are_one_fetch_a_wait() {
 #[tokio::test]
 async fn while_a_valid_token_is_in_use_failed_refreshes_back_off_and_nobody_sees_them() {
     let (cache, mut fetches, clock) = set_up();
-    fetches.issued(&cache, "valid", HOUR).await;
+    issued(&mut fetches, &cache, "valid", HOUR).await;
     clock.advance(HOUR - 300 * SECOND);
     for wait in [1, 2, 4, 8, 16, 32, 60] {
         assert_eq!(cache.token().await.unwrap().secret(), "valid");
         let refresh = fetches.next().await;
-        assert_eq!(refresh.reason, Reason::Stale);
+        assert_eq!(refresh.reason(), Reason::Stale);
         refresh.fail("down");
         run_until_idle().await;
         clock.advance(wait * SECOND - MILLI);
         for _ in 0..100 {
             assert_eq!(cache.token().await.unwrap().secret(), "valid");
         }
-        fetches.none().await;
+        fetches.assert_none().await;
         clock.advance(MILLI);
     }
 }
@@ -78,7 +79,7 @@ async fn while_a_valid_token_is_in_use_failed_refreshes_back_off_and_nobody_sees
 #[tokio::test]
 async fn the_backoff_of_a_refresh_ends_with_the_token() {
     let (cache, mut fetches, clock) = set_up();
-    fetches.issued(&cache, "valid", HOUR).await;
+    issued(&mut fetches, &cache, "valid", HOUR).await;
     clock.advance(HOUR - 300 * SECOND);
     // The last failure is 27 s before the expiry, so the wait after it isn't a full minute.
     for wait in [1, 2, 4, 8, 16, 32, 60, 60, 60, 27] {
@@ -89,13 +90,13 @@ async fn the_backoff_of_a_refresh_ends_with_the_token() {
     }
     let mut waiting = task::spawn(cache.token());
     assert_pending!(waiting.poll());
-    assert_eq!(fetches.next().await.reason, Reason::Expired);
+    assert_eq!(fetches.next().await.reason(), Reason::Expired);
 }
 
 #[tokio::test]
 async fn the_attempt_at_a_tokens_end_lengthens_no_wait() {
     let (cache, mut fetches, clock) = set_up();
-    fetches.issued(&cache, "valid", HOUR).await;
+    issued(&mut fetches, &cache, "valid", HOUR).await;
     clock.advance(HOUR - 36 * SECOND);
     // The third wait would be 4 s, but the token expires 3 s after the third failure.
     for wait in [1, 2, 3] {
@@ -120,7 +121,7 @@ async fn what_is_permanent_is_told_for_a_minute() {
         fails(&cache, &mut fetches, error).await;
         silence(&cache, &clock, 60 * SECOND).await;
     }
-    fetches.issued(&cache, "mended", HOUR).await;
+    issued(&mut fetches, &cache, "mended", HOUR).await;
 }
 
 #[tokio::test]
@@ -133,14 +134,14 @@ async fn a_retry_after_is_waited_for_and_no_longer_than_five_minutes() {
         let error = Error::other("busy").with_retry_after(asked * SECOND);
         fails(&cache, &mut fetches, error).await;
         silence(&cache, &clock, waited * SECOND).await;
-        fetches.issued(&cache, "rested", HOUR).await;
+        issued(&mut fetches, &cache, "rested", HOUR).await;
     }
 }
 
 #[tokio::test]
 async fn a_retry_after_is_waited_for_though_the_token_ends_before() {
     let (cache, mut fetches, clock) = set_up();
-    fetches.issued(&cache, "valid", HOUR).await;
+    issued(&mut fetches, &cache, "valid", HOUR).await;
     clock.advance(HOUR - 40 * SECOND);
     cache.token().await.unwrap();
     let busy = Error::other("busy").with_retry_after(100 * SECOND);
@@ -152,12 +153,12 @@ async fn a_retry_after_is_waited_for_though_the_token_ends_before() {
     // The token has expired, so it isn't sent. No fetch starts before the time of the
     // `Retry-After`.
     assert!(cache.token().await.unwrap_err().is_source());
-    fetches.none().await;
+    fetches.assert_none().await;
     clock.advance(90 * SECOND - MILLI);
     cache.token().await.unwrap_err();
-    fetches.none().await;
+    fetches.assert_none().await;
     clock.advance(MILLI);
-    fetches.issued(&cache, "rested", HOUR).await;
+    issued(&mut fetches, &cache, "rested", HOUR).await;
 }
 
 #[tokio::test]
@@ -175,7 +176,7 @@ async fn no_failure_is_for_ever() {
             clock.advance(300 * SECOND);
         }
     }
-    fetches.issued(&cache, "at-last", HOUR).await;
+    issued(&mut fetches, &cache, "at-last", HOUR).await;
 }
 
 async fn fail_all(

@@ -2,9 +2,10 @@
 
 use tower_auth::Error;
 use tower_auth::cache::Clock;
+use tower_auth_test::controlled_source;
 
 use super::{SECOND, denied, fails};
-use crate::support::{clocked, source};
+use crate::support::clocked;
 
 #[tokio::test]
 async fn what_a_fleet_draws_by_lot_is_spread() {
@@ -33,7 +34,7 @@ async fn what_a_fleet_draws_by_lot_is_spread() {
 
 #[tokio::test]
 async fn chance_makes_no_wait_longer_than_a_minute() {
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let clock = Clock::manual();
     let cache = clocked(source, &clock).jitter(1.0).build();
     for _ in 0..100 {
@@ -47,7 +48,7 @@ async fn chance_makes_no_wait_longer_than_a_minute() {
 
 /// Fails once with this error. Returns how long the error is cached, in milliseconds.
 async fn first_wait(jitter: f64, error: &Error) -> u128 {
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let clock = Clock::manual();
     let cache = clocked(source, &clock).jitter(jitter).build();
     fails(&cache, &mut fetches, error.clone()).await;

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use tower_auth::cache::Quota;
 use tower_auth::{Error, Reason, Token, TokenCache};
+use tower_auth_test::{ScriptedSource, controlled_source, run_until_idle};
 
 use super::{Fixture, HOUR, low_quota};
-use crate::support::{ScriptedSource, clock_start, clocked, manual_clock, run_until_idle, source};
+use crate::support::{clock_start, clocked, manual_clock};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -22,10 +23,10 @@ async fn a_refresh_waits_for_the_last_safe_moment_when_a_quota_is_low() {
     let mut fixture = Fixture::with([low_quota()]).await;
     fixture.asked_at(STALE).await;
     fixture.asked_at(LATE - SECOND).await;
-    fixture.fetches.none().await;
+    fixture.fetches.assert_none().await;
     fixture.asked_at(LATE).await;
-    assert_eq!(fixture.fetches.next().await.reason, Reason::Stale);
-    fixture.fetches.none().await;
+    assert_eq!(fixture.fetches.next().await.reason(), Reason::Stale);
+    fixture.fetches.assert_none().await;
 }
 
 #[tokio::test]
@@ -37,7 +38,7 @@ async fn with_enough_left_or_nothing_said_no_refresh_waits() {
     ] {
         let mut fixture = Fixture::with(quotas).await;
         fixture.asked_at(STALE).await;
-        assert_eq!(fixture.fetches.next().await.reason, Reason::Stale);
+        assert_eq!(fixture.fetches.next().await.reason(), Reason::Stale);
     }
 }
 
@@ -45,7 +46,7 @@ async fn with_enough_left_or_nothing_said_no_refresh_waits() {
 async fn one_low_quota_of_several_is_enough() {
     let mut fixture = Fixture::with([Quota::new("client/per_hour", 10).of(10), low_quota()]).await;
     fixture.asked_at(LATE - SECOND).await;
-    fixture.fetches.none().await;
+    fixture.fetches.assert_none().await;
 }
 
 #[tokio::test]
@@ -54,7 +55,7 @@ async fn the_tokens_own_end_still_rules() {
     fixture.advance_to(EXPIRED);
     let caller = tokio::spawn(fixture.cache.token());
     let fetch = fixture.fetches.next().await;
-    assert_eq!(fetch.reason, Reason::Expired);
+    assert_eq!(fetch.reason(), Reason::Expired);
     fetch.issue("second");
     assert_eq!(caller.await.unwrap().unwrap().secret(), "second");
 }
@@ -68,9 +69,9 @@ async fn a_refresh_waits_no_longer_than_until_the_bucket_is_full_again() {
     fixture.is_issued("first", [quota]).await;
     fixture.asked_at(HOUR + STALE).await;
     fixture.asked_at(HOUR + reset - SECOND).await;
-    fixture.fetches.none().await;
+    fixture.fetches.assert_none().await;
     fixture.asked_at(HOUR + reset).await;
-    assert_eq!(fixture.fetches.next().await.reason, Reason::Stale);
+    assert_eq!(fixture.fetches.next().await.reason(), Reason::Stale);
 }
 
 #[tokio::test]
@@ -83,9 +84,9 @@ async fn a_bucket_that_is_full_again_before_the_refresh_puts_nothing_off() {
     for quota in soon {
         let mut fixture = Fixture::with([quota]).await;
         fixture.asked_at(STALE - SECOND).await;
-        fixture.fetches.none().await;
+        fixture.fetches.assert_none().await;
         fixture.asked_at(STALE).await;
-        assert_eq!(fixture.fetches.next().await.reason, Reason::Stale);
+        assert_eq!(fixture.fetches.next().await.reason(), Reason::Stale);
     }
 }
 
@@ -96,14 +97,14 @@ async fn refusals_and_those_who_ask_for_a_new_one_do_not_wait() {
     fixture.cache.reject(&token);
     fixture.is_issued("first", [low_quota()]).await;
     let forced = tokio::spawn(fixture.cache.refresh_now());
-    assert_eq!(fixture.fetches.next().await.reason, Reason::Forced);
+    assert_eq!(fixture.fetches.next().await.reason(), Reason::Forced);
     forced.abort();
 }
 
 #[tokio::test]
 async fn a_short_lived_token_is_refreshed_before_it_expires_all_the_same() {
     let clock = manual_clock();
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let cache = clocked(source, &clock).build();
     let token = Token::bearer("token")
         .unwrap()
@@ -131,7 +132,7 @@ async fn a_fleet_comes_back_spread_over_what_is_left_when_the_bucket_is_full_aga
             .unwrap()
             .expires_in(HOUR)
             .with_quotas([low_quota().until(reset)]);
-        let source = ScriptedSource::new(move |_| Ok(token.clone()));
+        let source = ScriptedSource::from_fn(move |_| token.clone());
         let cache = TokenCache::builder(source).clock(&clock).build();
         cache.token().await.unwrap();
         let at = cache.status().refresh_at().unwrap();
@@ -153,9 +154,9 @@ async fn a_low_quota_that_comes_with_an_error_postpones_the_next_attempt_as_well
     fixture.fetches.next().await.complete(Err(refused));
     run_until_idle().await;
     fixture.asked_at(LATE - SECOND).await;
-    fixture.fetches.none().await;
+    fixture.fetches.assert_none().await;
     fixture.asked_at(LATE).await;
-    assert_eq!(fixture.fetches.next().await.reason, Reason::Stale);
+    assert_eq!(fixture.fetches.next().await.reason(), Reason::Stale);
 }
 
 #[tokio::test]
@@ -165,7 +166,7 @@ async fn a_fleet_whose_quota_stays_low_does_not_come_all_at_the_last_moment() {
         let clock = manual_clock();
         let token = Token::bearer("token").unwrap();
         let token = token.expires_in(HOUR).with_quotas([low_quota()]);
-        let source = ScriptedSource::new(move |_| Ok(token.clone()));
+        let source = ScriptedSource::from_fn(move |_| token.clone());
         let cache = TokenCache::builder(source).clock(&clock).build();
         cache.token().await.unwrap();
         refreshes.push(

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use tower_auth::Token;
 use tower_auth::cache::Quota;
+use tower_auth_test::ScriptedSource;
 use tracing::Level;
 
 use super::{Fixture, HOUR, low_quota};
 use crate::support::log::listen;
-use crate::support::{ScriptedSource, paused};
+use crate::support::paused;
 
 #[tokio::test]
 async fn a_low_quota_is_logged_once_with_what_it_was_used_for() {
@@ -133,7 +134,8 @@ async fn what_another_process_has_fetched_is_heeded_and_not_counted_among_ones_o
 #[tokio::test(start_paused = true)]
 async fn a_cache_over_a_cache_logs_no_low_quota_a_second_time() {
     let (log, _listening) = listen();
-    let source = ScriptedSource::new(|_| Ok(Token::bearer("token")?.with_quotas([low_quota()])));
+    let source =
+        ScriptedSource::from_fn(|_| Ok(Token::bearer("token")?.with_quotas([low_quota()])));
     let below = paused(source).build();
     paused(below).build().token().await.unwrap();
     let all = log.all().into_iter();
@@ -148,7 +150,7 @@ async fn a_cache_over_a_cache_logs_no_low_quota_a_second_time() {
 #[test]
 fn what_is_left_is_a_gauge_for_each_bucket() {
     crate::support::recorder::recorded(|metrics| async move {
-        let source = ScriptedSource::new(|_| {
+        let source = ScriptedSource::from_fn(|_| {
             let quotas = [
                 Quota::new("client/per_day", 7).of(10),
                 Quota::new("other", 3),

@@ -6,15 +6,16 @@ use std::time::Duration;
 use tokio_test::{assert_pending, assert_ready, task};
 use tower_auth::cache::{Clock, ManualClock};
 use tower_auth::{Reason, Token, TokenCache};
+use tower_auth_test::{Fetch, Fetches, ScriptedSource, controlled_source, run_until_idle};
 
-use crate::support::{Counting, Fetch, Fetches, clocked, run_until_idle, runtime, source};
+use crate::support::{clocked, runtime};
 
 const HOUR: Duration = Duration::from_secs(3600);
 /// The age at which a fetch is abandoned if the timers of its runtime don't run.
 const OVERDUE: Duration = Duration::from_secs(35);
 
 fn set_up() -> (TokenCache, Fetches, ManualClock) {
-    let (source, fetches) = source();
+    let (source, fetches) = controlled_source();
     let clock = Clock::manual();
     let cache = clocked(source, &clock).build();
     (cache, fetches, clock)
@@ -52,7 +53,7 @@ async fn an_abandoned_fetch_completes_nothing_while_the_next_is_in_flight() {
         for waiter in [before, after] {
             assert_eq!(waiter.await.unwrap().secret(), "in-time");
         }
-        fetches.none().await;
+        fetches.assert_none().await;
     }
 }
 
@@ -79,7 +80,7 @@ async fn an_abandoned_fetch_displaces_no_token() {
         end(late, fails);
         run_until_idle().await;
         assert_eq!(cache.token().await.unwrap().secret(), "in-time");
-        fetches.none().await;
+        fetches.assert_none().await;
     }
 }
 
@@ -93,14 +94,14 @@ async fn an_abandoned_refresh_ends_no_other() {
         clock.advance(OVERDUE);
         cache.token().await.unwrap();
         let next = fetches.next().await;
-        assert_eq!(next.reason, Reason::Stale);
+        assert_eq!(next.reason(), Reason::Stale);
 
         end(late, fails);
         run_until_idle().await;
         // If the end of the late fetch had started a backoff, that backoff would be over by now.
         clock.advance(Duration::from_secs(30));
         assert_eq!(cache.token().await.unwrap().secret(), "first");
-        fetches.none().await;
+        fetches.assert_none().await;
         next.issue("second");
         run_until_idle().await;
         assert_eq!(cache.token().await.unwrap().secret(), "second");
@@ -114,7 +115,7 @@ async fn a_fetch_in_flight_is_joined_until_long_after_its_timeout() {
     let fetch = fetches.next().await;
     clock.advance(OVERDUE - Duration::from_nanos(1));
     let second = tokio::spawn(cache.token());
-    fetches.none().await;
+    fetches.assert_none().await;
     fetch.issue("slow");
     for caller in [first, second] {
         assert_eq!(caller.await.unwrap().unwrap().secret(), "slow");
@@ -135,7 +136,7 @@ fn the_end_of_an_abandoned_fetch_changes_nothing() {
             .join()
             .unwrap();
         let third = tokio::spawn(cache.token());
-        fetches.none().await;
+        fetches.assert_none().await;
         next.issue("in-time");
         for caller in [after, third] {
             assert_eq!(caller.await.unwrap().unwrap().secret(), "in-time");
@@ -156,7 +157,7 @@ fn an_abandoned_refresh_is_started_again_at_once() {
     drop(dropped_runtime);
     runtime().block_on(async {
         assert_eq!(cache.token().await.unwrap().secret(), "first");
-        assert_eq!(fetches.next().await.reason, Reason::Stale);
+        assert_eq!(fetches.next().await.reason(), Reason::Stale);
     });
 }
 
@@ -202,7 +203,7 @@ async fn a_token_refused_while_its_refresh_is_in_flight_is_waited_for_there() {
     cache.reject(&token);
     let mut waiting = task::spawn(cache.token());
     assert_pending!(waiting.poll());
-    fetches.none().await;
+    fetches.assert_none().await;
     refresh.issue("second");
     run_until_idle().await;
     assert_eq!(assert_ready!(waiting.poll()).unwrap().secret(), "second");
@@ -215,13 +216,13 @@ fn on_a_runtime_that_was_shut_down_the_error_says_so() {
     let gone = runtime();
     let handle = gone.handle().clone();
     drop(gone);
-    let source = Counting::default();
+    let source = ScriptedSource::default();
     let cache = TokenCache::new(source.clone());
     let _inside = handle.enter();
     let mut asking = task::spawn(cache.token());
     let error = assert_ready!(asking.poll()).unwrap_err();
     assert!(error.is_runtime(), "{error}");
-    assert_eq!(source.issued(), 0);
+    assert_eq!(source.tokens_issued(), 0);
 }
 
 /// Three runtimes are shut down while one caller waits. The caller still gets a token in the end.
@@ -269,14 +270,14 @@ async fn the_same_token_issued_for_longer_or_shorter_is_used_as_it_was_issued_la
     waiting.await.unwrap();
     clock.advance(HOUR / 2);
     cache.token().await.unwrap();
-    fetches.none().await;
+    fetches.assert_none().await;
 }
 
 /// Many threads request the same stale token at once.
 #[test]
 fn callers_on_many_threads_start_one_refresh() {
     for _ in 0..500 {
-        let (source, mut fetches) = source();
+        let (source, mut fetches) = controlled_source();
         let clock = Clock::manual();
         let cache = clocked(source, &clock).build();
         let (runtime, barrier) = (runtime(), Barrier::new(4));
@@ -293,7 +294,7 @@ fn callers_on_many_threads_start_one_refresh() {
         });
         runtime.block_on(async {
             let _in_flight = fetches.next().await;
-            fetches.none().await;
+            fetches.assert_none().await;
         });
     }
 }

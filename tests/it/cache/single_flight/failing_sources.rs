@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use tokio::time::advance;
 use tower_auth::{Error, Reason, Token, TokenCache};
+use tower_auth_test::{controlled_source, run_until_idle};
 
-use crate::support::{paused, run_until_idle, source};
+use crate::support::paused;
 
 #[tokio::test(start_paused = true)]
 async fn after_a_failure_the_error_is_told_again_for_a_second_and_then_fetched_again() {
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let cache = paused(source).build();
     let caller = tokio::spawn(cache.token());
     fetches.next().await.fail("down");
@@ -17,7 +18,7 @@ async fn after_a_failure_the_error_is_told_again_for_a_second_and_then_fetched_a
 
     advance(Duration::from_millis(999)).await;
     assert!(cache.token().await.unwrap_err().is_source());
-    fetches.none().await;
+    fetches.assert_none().await;
 
     advance(Duration::from_millis(1)).await;
     let caller = tokio::spawn(cache.token());
@@ -27,7 +28,7 @@ async fn after_a_failure_the_error_is_told_again_for_a_second_and_then_fetched_a
 
 #[tokio::test(start_paused = true)]
 async fn a_source_that_panics_is_an_error_for_all_and_the_next_attempt_starts_clean() {
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let cache = paused(source).build();
     let callers: Vec<_> = (0..10).map(|_| tokio::spawn(cache.token())).collect();
     fetches.next().await.panic();
@@ -52,7 +53,7 @@ async fn a_source_that_panics_before_it_returns_its_future_is_an_error_too() {
 
 #[tokio::test(start_paused = true)]
 async fn a_source_that_hangs_is_cut_off_after_thirty_seconds() {
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let cache = paused(source).build();
     let caller = tokio::spawn(cache.token());
     let hanging = fetches.next().await;
@@ -73,7 +74,7 @@ async fn a_source_that_hangs_is_cut_off_after_thirty_seconds() {
 
 #[tokio::test(start_paused = true)]
 async fn the_fetch_timeout_is_a_setting() {
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let cache = paused(source)
         .fetch_timeout(Duration::from_millis(50))
         .build();

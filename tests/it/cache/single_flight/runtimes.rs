@@ -5,12 +5,13 @@ use std::time::Duration;
 use tokio::time::advance;
 use tokio_test::{assert_pending, assert_ready, task};
 use tower_auth::TokenCache;
+use tower_auth_test::{ScriptedSource, controlled_source};
 
-use crate::support::{Counting, paused, runtime, source};
+use crate::support::{paused, runtime};
 
 #[test]
 fn when_the_runtime_of_a_fetch_is_gone_those_who_wait_and_the_next_start_another() {
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let cache = TokenCache::new(source);
     let mut waiter = task::spawn(cache.token());
     let dropped_runtime = runtime();
@@ -29,14 +30,14 @@ fn when_the_runtime_of_a_fetch_is_gone_those_who_wait_and_the_next_start_another
         fetches.next().await.issue("second-runtime");
         assert_eq!(waiter.await.unwrap().secret(), "second-runtime");
         assert_eq!(late.await.unwrap().secret(), "second-runtime");
-        fetches.none().await;
+        fetches.assert_none().await;
     });
 }
 
 /// The timers of a runtime run only while the runtime is driven. So this fetch doesn't time out.
 #[test]
 fn a_fetch_on_a_runtime_that_nobody_drives_is_abandoned_by_the_next_caller() {
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let other = runtime();
     other.block_on(async {
         tokio::time::pause();
@@ -66,12 +67,12 @@ fn a_fetch_on_a_runtime_that_nobody_drives_is_abandoned_by_the_next_caller() {
 
 #[test]
 fn outside_of_a_runtime_the_error_says_so_and_is_not_remembered() {
-    let source = Counting::default();
+    let source = ScriptedSource::default();
     let cache = TokenCache::new(source.clone());
     let mut outside = task::spawn(cache.token());
     let error = assert_ready!(outside.poll()).unwrap_err();
     assert!(error.is_runtime(), "{error}");
-    assert_eq!(source.issued(), 0);
+    assert_eq!(source.tokens_issued(), 0);
 
     let token = runtime().block_on(cache.token()).unwrap();
     assert_eq!(token.secret(), "token-1");
@@ -82,7 +83,7 @@ fn outside_of_a_runtime_the_error_says_so_and_is_not_remembered() {
 
 #[test]
 fn on_a_runtime_without_a_timer_the_error_says_so() {
-    let source = Counting::default();
+    let source = ScriptedSource::default();
     let cache = TokenCache::new(source.clone());
     let timeless = tokio::runtime::Builder::new_current_thread()
         .build()
@@ -92,5 +93,5 @@ fn on_a_runtime_without_a_timer_the_error_says_so() {
         error.is_runtime() && error.to_string().contains("enable_time"),
         "{error}"
     );
-    assert_eq!(source.issued(), 0);
+    assert_eq!(source.tokens_issued(), 0);
 }

@@ -7,12 +7,11 @@ use std::task::Poll;
 use futures_util::future::join_all;
 use tokio_test::{assert_pending, assert_ready, task};
 use tower_auth::{Reason, TokenCache};
-
-use crate::support::{Counting, run_until_idle, source};
+use tower_auth_test::{ScriptedSource, controlled_source, run_until_idle};
 
 #[tokio::test]
 async fn ten_thousand_callers_on_an_empty_cache_are_one_fetch() {
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let cache = TokenCache::new(source);
     let callers: Vec<_> = (0..10_000)
         .map(|_| {
@@ -22,29 +21,29 @@ async fn ten_thousand_callers_on_an_empty_cache_are_one_fetch() {
         .collect();
 
     let fetch = fetches.next().await;
-    assert_eq!(fetch.reason, Reason::First);
-    fetches.none().await;
+    assert_eq!(fetch.reason(), Reason::First);
+    fetches.assert_none().await;
     fetch.issue("only-one");
 
     for caller in callers {
         assert_eq!(caller.await.unwrap().unwrap().secret(), "only-one");
     }
-    fetches.none().await;
+    fetches.assert_none().await;
 }
 
 #[tokio::test]
 async fn nothing_is_fetched_until_the_future_is_polled() {
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let cache = TokenCache::new(source);
     let unpolled = cache.token();
-    fetches.none().await;
+    fetches.assert_none().await;
     drop(unpolled);
-    fetches.none().await;
+    fetches.assert_none().await;
 }
 
 #[tokio::test]
 async fn every_waiter_sees_the_same_error_of_the_one_failing_fetch() {
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let cache = TokenCache::new(source);
     let callers: Vec<_> = (0..1_000).map(|_| tokio::spawn(cache.token())).collect();
 
@@ -57,13 +56,13 @@ async fn every_waiter_sees_the_same_error_of_the_one_failing_fetch() {
         assert_eq!(source, "the vault is sealed");
     }
     // No waiting caller started another fetch.
-    fetches.none().await;
+    fetches.assert_none().await;
 }
 
 #[tokio::test]
 async fn dropping_the_first_the_middle_or_the_last_waiter_harms_no_other() {
     for dropped in 0..3 {
-        let (source, mut fetches) = source();
+        let (source, mut fetches) = controlled_source();
         let cache = TokenCache::new(source);
         let mut waiters: Vec<_> = (0..3).map(|_| task::spawn(cache.token())).collect();
         for waiter in &mut waiters {
@@ -79,13 +78,13 @@ async fn dropping_the_first_the_middle_or_the_last_waiter_harms_no_other() {
             assert!(waiter.is_woken());
             assert_eq!(assert_ready!(waiter.poll()).unwrap().secret(), "survives");
         }
-        fetches.none().await;
+        fetches.assert_none().await;
     }
 }
 
 #[tokio::test]
 async fn a_fetch_outlives_all_who_waited_for_it() {
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let cache = TokenCache::new(source);
     let mut waiter = task::spawn(cache.token());
     assert_pending!(waiter.poll());
@@ -97,12 +96,12 @@ async fn a_fetch_outlives_all_who_waited_for_it() {
 
     let mut next = task::spawn(cache.token());
     assert_eq!(assert_ready!(next.poll()).unwrap().secret(), "not-in-vain");
-    fetches.none().await;
+    fetches.assert_none().await;
 }
 
 #[tokio::test]
 async fn a_waiter_that_moved_to_another_task_is_woken_there() {
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let cache = TokenCache::new(source);
     let mut acquire = cache.token();
     let mut first = task::spawn(());
@@ -120,14 +119,14 @@ async fn a_waiter_that_moved_to_another_task_is_woken_there() {
 
 #[tokio::test]
 async fn clones_share_one_token() {
-    let source = Counting::default();
+    let source = ScriptedSource::default();
     let cache = TokenCache::new(source.clone());
     let clone = cache.clone();
     let (one, other) = (cache.token().await.unwrap(), clone.token().await.unwrap());
     assert_eq!(one.secret(), other.secret());
     clone.reject(&one);
     assert_eq!(cache.token().await.unwrap().secret(), "token-2");
-    assert_eq!(source.issued(), 2);
+    assert_eq!(source.tokens_issued(), 2);
 }
 
 /// Many threads start at once, on an empty cache and after a rejected token.
@@ -139,7 +138,7 @@ fn callers_on_many_threads_are_one_fetch_too() {
         .build()
         .unwrap();
     for _ in 0..200 {
-        let source = Counting::default();
+        let source = ScriptedSource::default();
         let cache = TokenCache::builder(source.clone()).build();
         let barrier = Arc::new(Barrier::new(4));
         let threads: Vec<_> = (0..4)
@@ -157,13 +156,13 @@ fn callers_on_many_threads_are_one_fetch_too() {
         for token in tokens {
             assert_eq!(token.unwrap().secret(), "token-1");
         }
-        assert_eq!(source.issued(), 1);
+        assert_eq!(source.tokens_issued(), 1);
     }
 }
 
 #[tokio::test]
 async fn a_poll_after_completion_needs_no_waker_of_before() {
-    let source = Counting::default();
+    let source = ScriptedSource::default();
     let cache = TokenCache::new(source);
     let mut waiter = task::spawn(cache.token());
     assert!(matches!(waiter.poll(), Poll::Pending));

@@ -15,6 +15,7 @@ use tokio_test::task::{self, Spawn};
 use tower::{Layer, ServiceExt};
 use tower_auth::cache::{Clock, ManualClock};
 use tower_auth::{Auth, Error, Token, TokenCache};
+use tower_auth_test::{Fetch, Fetches, controlled_source};
 use tower_service::Service;
 
 use super::model::{
@@ -24,7 +25,7 @@ use super::model::{
 use super::observed::{at, millis, outcome, permanent, pick, request_outcome, since_epoch};
 use super::source_and_api::{Api, Notes, Noting, path_of};
 use super::steps::{Move, Step};
-use crate::support::{Fetch, Fetches, clocked, source};
+use crate::support::clocked;
 
 mod checks;
 
@@ -63,7 +64,7 @@ struct Called {
 
 impl Trial {
     pub(super) fn new(rules: Rules) -> Self {
-        let (inner, fetches) = source();
+        let (inner, fetches) = controlled_source();
         let notes = Arc::default();
         let source = Noting {
             inner,

@@ -5,9 +5,10 @@ use std::time::Duration;
 use tokio_test::{assert_pending, task};
 use tower_auth::cache::{Clock, Phase};
 use tower_auth::{Reason, Token};
+use tower_auth_test::{ScriptedSource, run_until_idle};
 
 use super::{EMPTY, FRESH, Said, now, set_up};
-use crate::support::{ScriptedSource, clocked, run_until_idle, token_server};
+use crate::support::{clocked, issued, token_server};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -71,7 +72,7 @@ async fn of_a_fresh_token_it_says_its_times_its_scope_and_whether_it_was_accepte
 #[tokio::test]
 async fn a_stale_token_is_ready_whether_its_refresh_is_awaited_in_flight_or_postponed() {
     let (cache, mut fetches, clock) = set_up();
-    fetches.issued(&cache, "token", HOUR).await;
+    issued(&mut fetches, &cache, "token", HOUR).await;
     assert_eq!(now(&cache), FRESH);
     clock.advance(3300 * SECOND);
     let stale = || Said {
@@ -108,7 +109,7 @@ async fn a_stale_token_is_ready_whether_its_refresh_is_awaited_in_flight_or_post
 #[tokio::test]
 async fn an_expired_token_is_not_ready_and_the_fetch_after_it_says_why() {
     let (cache, mut fetches, clock) = set_up();
-    fetches.issued(&cache, "token", HOUR).await;
+    issued(&mut fetches, &cache, "token", HOUR).await;
     // The expiry margin is 30 s.
     clock.advance(3569 * SECOND);
     assert_eq!(cache.status().phase(), Phase::Stale);
@@ -187,7 +188,7 @@ async fn what_a_server_said_is_in_the_last_error() {
 async fn a_token_over_the_refusal_budget_is_fresh_and_not_ready_until_the_wait_ends_or_it_is_accepted()
  {
     let (cache, mut fetches, clock) = set_up();
-    fetches.issued(&cache, "first", HOUR).await;
+    issued(&mut fetches, &cache, "first", HOUR).await;
     cache.reject(&cache.token().await.unwrap());
     // The rejected token is withdrawn, but stays the current one until its successor arrives.
     let withdrawn = Said {
@@ -195,7 +196,7 @@ async fn a_token_over_the_refusal_budget_is_fresh_and_not_ready_until_the_wait_e
         ..FRESH
     };
     assert_eq!(now(&cache), withdrawn);
-    fetches.issued(&cache, "second", HOUR).await;
+    issued(&mut fetches, &cache, "second", HOUR).await;
     let second = cache.token().await.unwrap();
     cache.reject(&second);
     let limited = Said {
@@ -253,7 +254,7 @@ fn a_phase_is_one_word() {
 #[tokio::test]
 async fn a_token_that_the_source_keeps_may_be_accepted_again() {
     let same = Token::bearer("kept").unwrap();
-    let source = ScriptedSource::new(move |_| Ok(same.clone()));
+    let source = ScriptedSource::from_fn(move |_| same.clone());
     let cache = clocked(source, Clock::manual()).build();
     let token = cache.token().await.unwrap();
     cache.accept(&token);

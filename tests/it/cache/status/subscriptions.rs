@@ -8,9 +8,10 @@ use tokio_test::{assert_pending, task};
 use tower::{Layer, ServiceExt};
 use tower_auth::cache::{Clock, Phase, Status};
 use tower_auth::{Reason, Token};
+use tower_auth_test::{Api, ScriptedSource, controlled_source, run_until_idle};
 
 use super::{EMPTY, FRESH, Said, now, said, set_up};
-use crate::support::{Api, Counting, call, clocked, paused, request, run_until_idle, source};
+use crate::support::{call, clocked, issued, paused, request};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -49,7 +50,7 @@ async fn a_watcher_is_woken_as_a_fetch_begins_and_as_it_completes() {
 #[tokio::test]
 async fn a_watcher_is_woken_by_a_failure_and_by_a_refresh_behind() {
     let (cache, mut fetches, clock) = set_up();
-    fetches.issued(&cache, "token", HOUR).await;
+    issued(&mut fetches, &cache, "token", HOUR).await;
     clock.advance(3300 * SECOND);
     let mut watcher = cache.subscribe();
     let begun = news(&mut watcher, cache.token()).await.unwrap();
@@ -67,7 +68,7 @@ async fn a_watcher_is_woken_by_a_failure_and_by_a_refresh_behind() {
 
 #[tokio::test]
 async fn a_watcher_is_woken_by_a_fetch_that_is_abandoned_with_its_runtime() {
-    let (source, _fetches) = source();
+    let (source, _fetches) = controlled_source();
     let cache = clocked(source, Clock::manual()).build();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -85,7 +86,7 @@ async fn a_watcher_is_woken_by_a_fetch_that_is_abandoned_with_its_runtime() {
 #[tokio::test]
 async fn a_watcher_is_woken_by_an_acceptance_a_refusal_the_refusal_budget_and_the_end() {
     let (cache, mut fetches, _clock) = set_up();
-    fetches.issued(&cache, "first", HOUR).await;
+    issued(&mut fetches, &cache, "first", HOUR).await;
     let first = cache.token().await.unwrap();
     let mut watcher = cache.subscribe();
     let accepted = news(&mut watcher, async { cache.accept(&first) }).await;
@@ -93,7 +94,7 @@ async fn a_watcher_is_woken_by_an_acceptance_a_refusal_the_refusal_budget_and_th
     let refused = news(&mut watcher, async { cache.reject(&first) }).await;
     assert!(!refused.unwrap().is_ready);
 
-    fetches.issued(&cache, "second", HOUR).await;
+    issued(&mut fetches, &cache, "second", HOUR).await;
     watcher.mark_unchanged();
     let second = cache.token().await.unwrap();
     let limited = news(&mut watcher, async { cache.reject(&second) }).await;
@@ -108,10 +109,10 @@ async fn a_watcher_is_woken_by_an_acceptance_a_refusal_the_refusal_budget_and_th
 #[tokio::test]
 async fn a_watcher_is_not_woken_by_what_changes_nothing() {
     let (cache, mut fetches, clock) = set_up();
-    fetches.issued(&cache, "first", HOUR).await;
+    issued(&mut fetches, &cache, "first", HOUR).await;
     let first = cache.token().await.unwrap();
     cache.reject(&first);
-    fetches.issued(&cache, "second", HOUR).await;
+    issued(&mut fetches, &cache, "second", HOUR).await;
     let second = cache.token().await.unwrap();
     let mut client = crate::support::layer_from(cache.clone()).layer(Api::accepting(["second"]));
     call(&mut client, request("")).await.unwrap();
@@ -136,7 +137,7 @@ async fn a_watcher_is_not_woken_by_what_changes_nothing() {
 async fn a_watcher_is_not_woken_by_refusals_over_the_budget_nor_by_cached_errors() {
     let (cache, mut fetches, _clock) = set_up();
     for secret in ["first", "second"] {
-        fetches.issued(&cache, secret, HOUR).await;
+        issued(&mut fetches, &cache, secret, HOUR).await;
         cache.reject(&cache.token().await.unwrap());
     }
     let second = cache.token().await.unwrap();
@@ -157,7 +158,7 @@ async fn a_subscription_holds_the_state_of_the_moment_though_only_time_has_passe
     let (cache, mut fetches, clock) = set_up();
     let mut before = cache.subscribe();
     assert_eq!(said(&before.borrow_and_update()), EMPTY);
-    fetches.issued(&cache, "token", HOUR).await;
+    issued(&mut fetches, &cache, "token", HOUR).await;
     assert_eq!(said(&before.borrow_and_update()), FRESH);
     clock.advance(3300 * SECOND);
     let subscribed = news(&mut before, async { drop(cache.subscribe()) });
@@ -171,7 +172,7 @@ async fn a_subscription_holds_the_state_of_the_moment_though_only_time_has_passe
 async fn with_nobody_watching_all_goes_on_and_who_comes_late_sees_the_newest() {
     let (cache, mut fetches, clock) = set_up();
     drop(cache.subscribe());
-    fetches.issued(&cache, "first", HOUR).await;
+    issued(&mut fetches, &cache, "first", HOUR).await;
     assert_eq!(said(&cache.subscribe().borrow()), FRESH);
     cache.reject(&cache.token().await.unwrap());
     let caller = tokio::spawn(cache.token());
@@ -182,7 +183,7 @@ async fn with_nobody_watching_all_goes_on_and_who_comes_late_sees_the_newest() {
     assert_eq!(cache.subscribe().borrow().failures(), 1);
     clock.advance(5 * SECOND);
     cache.reject(&cache.token().await.unwrap());
-    fetches.issued(&cache, "second", HOUR).await;
+    issued(&mut fetches, &cache, "second", HOUR).await;
     assert_eq!(cache.subscribe().borrow().failures(), 0);
     cache.close().await;
     assert_eq!(cache.subscribe().borrow().phase(), Phase::Closed);
@@ -203,7 +204,7 @@ async fn one_who_waits_until_it_is_ready_is_told_when_the_token_is_accepted() {
     assert_eq!(said(&ready.await.unwrap()), FRESH);
 
     cache.reject(&cache.token().await.unwrap());
-    fetches.issued(&cache, "second", HOUR).await;
+    issued(&mut fetches, &cache, "second", HOUR).await;
     let second = cache.token().await.unwrap();
     cache.reject(&second);
     let mut ready = task::spawn(watcher.wait_for(Status::is_ready));
@@ -253,7 +254,7 @@ async fn a_watcher_keeps_nothing_alive_and_is_told_of_the_end() {
 
 #[tokio::test]
 async fn a_request_that_is_served_is_what_accepts_its_token() {
-    let cache = clocked(Counting::default(), Clock::manual()).build();
+    let cache = clocked(ScriptedSource::default(), Clock::manual()).build();
     let client = crate::support::layer_from(cache.clone()).layer(Api::accepting(["token-1"]));
     cache.token().await.unwrap();
     let mut watcher = cache.subscribe();

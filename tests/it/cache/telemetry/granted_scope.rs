@@ -1,17 +1,16 @@
 //! The warning that less scope was granted than requested. It is logged once, before the first 403.
 
 use std::collections::VecDeque;
-use std::future::ready;
 use std::sync::{Arc, Mutex};
 
 use tower_auth::oauth2::{ClientCredentials, RefreshToken};
 use tower_auth::{Reason, Token, TokenCache, TokenSource};
+use tower_auth_test::{ScriptedResponse, ScriptedServer};
 use tracing::Level;
 
 use crate::support::log::{Line, Log, listen};
 use crate::support::login_server::LoginServer;
 use crate::support::scenarios::orders;
-use crate::support::serving::{respond, serving};
 use crate::support::token_server::{ID, SECRET, TokenServer, URL};
 
 const MESSAGE: &str = "the authorization server granted less scope than was requested, so the API may \
@@ -36,7 +35,7 @@ fn told(log: &Log) -> Vec<String> {
 /// then repeats the last.
 fn cache<const N: usize>(requested: &str, granted: [Option<&'static str>; N]) -> TokenCache {
     let granted = Arc::new(Mutex::new(VecDeque::from(granted)));
-    let transport = serving(move |_, _| {
+    let transport = ScriptedServer::new(move |_| {
         let mut left = granted.lock().unwrap();
         let scope = match left.len() {
             1 => left[0],
@@ -44,7 +43,7 @@ fn cache<const N: usize>(requested: &str, granted: [Option<&'static str>; N]) ->
         };
         let scope = scope.map_or(String::new(), |scope| format!(r#","scope":"{scope}""#));
         let token = format!(r#"{{"access_token":"token","expires_in":3600{scope}}}"#);
-        ready(Ok(respond(200, token)))
+        ScriptedResponse::json(200, token)
     });
     let source = ClientCredentials::new(URL, ID, SECRET).unwrap();
     orders(source.transport(transport).scope(requested))
@@ -204,9 +203,9 @@ async fn a_step_up_that_is_granted_in_part_tells_what_is_still_missing() {
 
     let (log, _listening) = listen();
     // The source requests `read`, and later also `write`. The server always grants only `read`.
-    let transport = serving(|_, _| {
+    let transport = ScriptedServer::new(|_| {
         let token = r#"{"access_token":"token","expires_in":3600,"scope":"read"}"#;
-        ready(Ok(respond(200, token)))
+        ScriptedResponse::json(200, token)
     });
     let client = Client::new(URL, ID, SECRET).unwrap().transport(transport);
     let source = StepUp::new(move |wanted| {
@@ -239,23 +238,19 @@ impl TokenSource for Shared {
 #[cfg(feature = "fleet")]
 #[tokio::test(start_paused = true)]
 async fn of_a_fleet_the_process_that_fetches_tells() {
-    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-
     use crate::support::breakable_store::BreakableStore;
 
     let (log, _listening) = listen();
-    let asked = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&asked);
-    let transport = serving(move |_, _| {
-        let number = count.fetch_add(1, Relaxed);
+    let server = ScriptedServer::new(|request| {
+        let number = request.number();
         let token =
             format!(r#"{{"access_token":"token-{number}","expires_in":3600,"scope":"read"}}"#);
-        ready(Ok(respond(200, token)))
+        ScriptedResponse::json(200, token)
     });
     let store = BreakableStore::default();
     let process = || {
         let source = ClientCredentials::new(URL, ID, SECRET).unwrap();
-        store.process(source.transport(transport.clone()).scope("read write"))
+        store.process(source.transport(server.clone()).scope("read write"))
     };
     let (fetches, loads) = (process(), process());
     fetches.token().await.unwrap();
@@ -268,8 +263,8 @@ async fn of_a_fleet_the_process_that_fetches_tells() {
     // isn't logged again.
     fetches.reject(&fetches.token().await.unwrap());
     fetches.token().await.unwrap();
-    assert_eq!(asked.load(Relaxed), 2);
+    assert_eq!(server.requests().len(), 2);
     fetches.refresh_now().await.unwrap();
-    assert_eq!(asked.load(Relaxed), 3);
+    assert_eq!(server.requests().len(), 3);
     assert!(told(&log).is_empty());
 }

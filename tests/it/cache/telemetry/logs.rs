@@ -5,20 +5,18 @@ use std::time::Duration;
 use tokio::time::{advance, sleep};
 use tower::{Layer, ServiceExt};
 use tower_auth::{Error, Reason, Token, TokenCache, TokenSource};
+use tower_auth_test::{Api, Fetches, ScriptedSource, controlled_source, run_until_idle};
 use tracing::{Instrument, Level, info_span};
 
 use crate::support::log::{Line, listen};
 use crate::support::scenarios::{FailingClose, REFUSALS, errors, orders, refuse_without_replay};
-use crate::support::token_server;
-use crate::support::{
-    Api, Counting, Fetches, ScriptedSource, call, paused, request, run_until_idle, source,
-};
+use crate::support::{call, issued, paused, request, token_server};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn set_up() -> (TokenCache, Fetches) {
-    let (source, fetches) = source();
+    let (source, fetches) = controlled_source();
     (orders(source), fetches)
 }
 
@@ -52,7 +50,7 @@ async fn a_fetch_tells_why_how_long_how_often_for_how_many_and_what_it_brought()
 #[tokio::test(start_paused = true)]
 async fn a_token_that_never_ends_has_no_lifetime_and_a_cache_without_a_name_is_the_default() {
     let (log, _listening) = listen();
-    let cache = paused(Counting::default()).build();
+    let cache = paused(ScriptedSource::default()).build();
     cache.token().await.unwrap();
     let [completed] = log.events();
     completed.is(
@@ -87,7 +85,7 @@ async fn a_fetch_tells_each_reason() {
         );
         told.push(asked);
     };
-    fetches.issued(&cache, "first", HOUR).await;
+    issued(&mut fetches, &cache, "first", HOUR).await;
     tell(Reason::First);
     advance(HOUR - 300 * SECOND).await;
     cache.token().await.unwrap();
@@ -95,10 +93,10 @@ async fn a_fetch_tells_each_reason() {
     run_until_idle().await;
     tell(Reason::Stale);
     advance(HOUR).await;
-    fetches.issued(&cache, "third", HOUR).await;
+    issued(&mut fetches, &cache, "third", HOUR).await;
     tell(Reason::Expired);
     cache.reject(&cache.token().await.unwrap());
-    fetches.issued(&cache, "fourth", HOUR).await;
+    issued(&mut fetches, &cache, "fourth", HOUR).await;
     tell(Reason::Refused);
     let forced = tokio::spawn(cache.refresh_now());
     fetches.next().await.issue_for("fifth", HOUR);
@@ -112,7 +110,7 @@ async fn an_attempt_that_another_follows_is_logged_and_the_completion_counts_it(
     let (log, _listening) = listen();
     let busy = token_server::fetch(503, "").await.unwrap_err();
     let said = busy.to_string();
-    let source = ScriptedSource::new(move |attempt| match attempt {
+    let source = ScriptedSource::from_fn(move |attempt| match attempt {
         1 => Err(busy.clone()),
         2 => Err(Error::transient("reset").with_retry_after(3 * SECOND)),
         _ => Token::bearer("token"),
@@ -189,7 +187,7 @@ async fn each_error_has_its_type() {
     let errors = errors().await;
     let (log, _listening) = listen();
     for (error, word) in errors {
-        let source = ScriptedSource::new(move |_| Err(error.clone()));
+        let source = ScriptedSource::from_fn(move |_| error.clone());
         let cache = paused(source).fetch_attempts(1).build();
         cache.token().await.unwrap_err();
         let [failed] = log.events();
@@ -201,7 +199,7 @@ async fn each_error_has_its_type() {
 async fn a_replay_is_told() {
     let (log, _listening) = listen();
     let api = Api::accepting(["token-2"]);
-    let client = crate::support::layer_from(orders(Counting::default())).layer(api);
+    let client = crate::support::layer_from(orders(ScriptedSource::default())).layer(api);
     let response = client.oneshot(request("")).await.unwrap();
     assert_eq!(response.status(), 200);
     let [_fetched, _fetched_again, replayed] = log.events();
@@ -238,7 +236,7 @@ fn remarkable(mut lines: Vec<Line>) -> Vec<Line> {
 #[tokio::test(start_paused = true)]
 async fn a_limit_on_refusals_is_logged_once_per_token_and_once_as_it_ends() {
     let (log, _listening) = listen();
-    let source = ScriptedSource::new(|attempt| {
+    let source = ScriptedSource::from_fn(|attempt| {
         Token::bearer(format!("token-{attempt}")).map(|token| token.with_scope("read"))
     });
     let cache = orders(source.clone());
@@ -288,7 +286,7 @@ async fn a_limit_on_refusals_is_logged_once_per_token_and_once_as_it_ends() {
 #[tokio::test(start_paused = true)]
 async fn an_acceptance_without_refusals_over_the_budget_is_not_logged() {
     let (log, _listening) = listen();
-    let cache = orders(Counting::default());
+    let cache = orders(ScriptedSource::default());
     let mut client = crate::support::layer_from(cache.clone()).layer(Api::accepting(["token-2"]));
     // There is only one refusal, and it is within the budget.
     for _ in 0..10 {
@@ -323,14 +321,14 @@ async fn a_source_that_fails_to_close_is_told() {
             ],
         );
     }
-    orders(Counting::default()).close().await;
+    orders(ScriptedSource::default()).close().await;
     let [] = log.events();
 }
 
 #[test]
 fn a_source_that_there_is_no_runtime_to_close_on_is_told() {
     let (log, _listening) = listen();
-    let cache = TokenCache::builder(Counting::default()).name("orders");
+    let cache = TokenCache::builder(ScriptedSource::default()).name("orders");
     let cache = cache.build();
     futures_util::FutureExt::now_or_never(cache.close()).unwrap();
     let [failed] = log.events();
@@ -394,7 +392,7 @@ async fn a_fetch_that_nobody_asked_for_is_in_no_callers_span() {
 #[tokio::test(start_paused = true)]
 async fn with_a_token_in_hand_nothing_is_logged() {
     let (log, _listening) = listen();
-    let cache = orders(Counting::default());
+    let cache = orders(ScriptedSource::default());
     let mut client = crate::support::layer_from(cache.clone()).layer(Api::accepting(["token-1"]));
     call(&mut client, request("")).await.unwrap();
     log.all();

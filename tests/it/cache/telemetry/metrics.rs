@@ -5,12 +5,11 @@ use std::time::Duration;
 use tokio::time::advance;
 use tower::{Layer, ServiceExt};
 use tower_auth::{Error, Token};
+use tower_auth_test::{Api, ScriptedSource, controlled_source, run_until_idle};
 
 use crate::support::recorder::{Metrics, Recorded, recorded};
 use crate::support::scenarios::{REFUSALS, errors, orders, refuse_without_replay};
-use crate::support::{
-    Api, Counting, ScriptedSource, call, paused, request, run_until_idle, source, token_server,
-};
+use crate::support::{call, issued, paused, request, token_server};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -34,7 +33,7 @@ fn value(recorded: &Recorded, name: &str) -> f64 {
 #[test]
 fn a_fetch_is_counted_and_timed_with_those_who_waited_for_it() {
     recorded(|metrics| async move {
-        let (source, mut fetches) = source();
+        let (source, mut fetches) = controlled_source();
         let cache = orders(source);
         let callers = [cache.token(), cache.token(), cache.token()].map(tokio::spawn);
         let fetch = fetches.next().await;
@@ -62,9 +61,9 @@ fn a_fetch_is_counted_and_timed_with_those_who_waited_for_it() {
 #[test]
 fn fetches_are_counted_by_reason_and_outcome() {
     recorded(|metrics| async move {
-        let (source, mut fetches) = source();
+        let (source, mut fetches) = controlled_source();
         let cache = orders(source);
-        fetches.issued(&cache, "first", HOUR).await;
+        issued(&mut fetches, &cache, "first", HOUR).await;
         advance(HOUR - 300 * SECOND).await;
         cache.token().await.unwrap();
         fetches.next().await.fail("down");
@@ -78,7 +77,7 @@ fn fetches_are_counted_by_reason_and_outcome() {
         fetches.next().await.issue_for("second", HOUR);
         forced.await.unwrap().unwrap();
         cache.reject(&cache.token().await.unwrap());
-        fetches.issued(&cache, "third", HOUR).await;
+        issued(&mut fetches, &cache, "third", HOUR).await;
 
         let counts = [
             ("invalid_scope", "expired"),
@@ -101,7 +100,7 @@ fn the_outcome_of_a_fetch_is_the_type_of_its_error() {
         let errors = errors().await;
         metrics.take();
         for (error, word) in errors {
-            let source = ScriptedSource::new(move |_| Err(error.clone()));
+            let source = ScriptedSource::from_fn(move |_| error.clone());
             let cache = paused(source).fetch_attempts(1).build();
             cache.token().await.unwrap_err();
             let labels = format!("cache=default,outcome={word},reason=first");
@@ -115,7 +114,7 @@ fn the_outcome_of_a_fetch_is_the_type_of_its_error() {
 fn attempts_that_another_follows_are_counted_apart_and_their_pauses_are_in_the_duration() {
     recorded(|metrics| async move {
         let wait = 7 * SECOND;
-        let source = ScriptedSource::new(move |attempt| match attempt {
+        let source = ScriptedSource::from_fn(move |attempt| match attempt {
             1 | 2 => Err(Error::transient("busy").with_retry_after(wait)),
             _ => Token::bearer("token"),
         });
@@ -145,9 +144,9 @@ fn gauges(metrics: &Metrics) -> Option<[f64; 2]> {
 #[test]
 fn the_gauges_of_the_token_are_as_of_the_last_look_at_the_status() {
     recorded(|metrics| async move {
-        let (source, mut fetches) = source();
+        let (source, mut fetches) = controlled_source();
         let cache = orders(source);
-        fetches.issued(&cache, "token", HOUR).await;
+        issued(&mut fetches, &cache, "token", HOUR).await;
         assert_eq!(gauges(&metrics), Some([0.0, 3600.0]));
         advance(600 * SECOND).await;
         cache.token().await.unwrap();
@@ -163,7 +162,7 @@ fn the_gauges_of_the_token_are_as_of_the_last_look_at_the_status() {
 #[test]
 fn without_a_token_the_gauges_tell_of_none_and_without_an_end_it_is_far() {
     recorded(|metrics| async move {
-        let cache = orders(Counting::default());
+        let cache = orders(ScriptedSource::default());
         cache.status();
         assert_eq!(gauges(&metrics), Some([0.0, 0.0]));
         let token = cache.token().await.unwrap();
@@ -188,7 +187,7 @@ fn replays_are_counted_as_sent_or_by_why_there_was_none() {
             let labels = format!("cache=orders,outcome={outcome}");
             (format!("tower_auth.replays{{{labels}}}"), vec![1.0])
         };
-        let client = crate::support::layer_from(orders(Counting::default()))
+        let client = crate::support::layer_from(orders(ScriptedSource::default()))
             .layer(Api::accepting(["token-2"]));
         client.oneshot(request("")).await.unwrap();
         assert_eq!(replays(), [of("sent")]);
@@ -215,7 +214,7 @@ fn replays_are_counted_as_sent_or_by_why_there_was_none() {
 fn a_limit_on_refusals_is_counted_once_per_token() {
     recorded(|metrics| async move {
         let mut client =
-            crate::support::layer_from(orders(Counting::default())).layer(Api::default());
+            crate::support::layer_from(orders(ScriptedSource::default())).layer(Api::default());
         for wait in [5, 10, 20] {
             for _ in 0..100 {
                 call(&mut client, request("")).await.unwrap();
@@ -234,7 +233,7 @@ fn a_limit_on_refusals_is_counted_once_per_token() {
 #[test]
 fn with_a_token_in_hand_nothing_is_recorded() {
     recorded(|metrics| async move {
-        let cache = orders(Counting::lasting(HOUR));
+        let cache = orders(ScriptedSource::expiring(HOUR));
         let mut client =
             crate::support::layer_from(cache.clone()).layer(Api::accepting(["token-1"]));
         call(&mut client, request("")).await.unwrap();

@@ -11,9 +11,10 @@ use tower_auth::oauth2::{
     RefreshToken, StepUp, TokenExchange,
 };
 use tower_auth::{AuthLayer, Error, SecretSource, TokenCache, TokenSource};
+use tower_auth_test::Api;
 
 use super::API;
-use crate::support::Api;
+use crate::support::credentials;
 use crate::support::form_server::FormServer;
 use crate::support::login_server::{ISSUED, LoginServer};
 use crate::support::token_server::{ID, SECRET};
@@ -32,7 +33,7 @@ async fn is_sent(layer: &AuthLayer, uri: &str) -> bool {
         .await
     {
         Ok(_) => {
-            assert_ne!(api.credentials(), ["-"]);
+            assert_ne!(credentials(&api), ["-"]);
             true
         }
         Err(error) => {
@@ -195,17 +196,17 @@ async fn a_protected_resource_names_itself() {
     const ISSUER: &str = "https://id.example.com";
     let web = Web::default();
     let challenge = format!(r#"Bearer resource_metadata="{METADATA}""#);
-    let refusal = Page::new(401, "").with_header("www-authenticate", &challenge);
+    let refusal = Page::new(401).header("www-authenticate", &challenge);
     web.put("https://api.example.com/mcp", refusal);
     let resource = json!({
         "resource": "https://api.example.com/mcp", "authorization_servers": [ISSUER],
     });
-    web.put(METADATA, Page::json(&resource));
+    web.put(METADATA, Page::json(200, &resource));
     let server = json!({"issuer": ISSUER, "token_endpoint": format!("{ISSUER}/token")});
     let well_known = format!("{ISSUER}/.well-known/oauth-authorization-server");
-    web.put(&well_known, Page::json(&server));
+    web.put(&well_known, Page::json(200, &server));
     let token = json!({"access_token": "issued", "token_type": "Bearer", "expires_in": 60});
-    web.put(&format!("{ISSUER}/token"), Page::json(&token));
+    web.put(&format!("{ISSUER}/token"), Page::json(200, &token));
     let transport = web.transport();
     // The inner source, `ClientCredentials`, names no origin.
     let build = move |protection: Protection| {

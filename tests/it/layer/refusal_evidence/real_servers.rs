@@ -12,9 +12,10 @@ use tokio::net::TcpListener;
 use tower::{Layer, ServiceExt};
 use tower_auth::Auth;
 use tower_auth::cache::{Clock, ManualClock};
+use tower_auth_test::ScriptedSource;
 
 use super::{DAY, MINUTE, SECOND, layer_from};
-use crate::support::{Counting, clocked};
+use crate::support::clocked;
 
 /// The time between two requests.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -22,7 +23,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 struct RealServer {
     url: String,
     clock: ManualClock,
-    source: Counting,
+    source: ScriptedSource,
     client: Auth<Client>,
     http: Client,
     /// All tokens up to this number are revoked.
@@ -47,7 +48,7 @@ impl RealServer {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let router = Router::new().fallback(respond);
         tokio::spawn(async move { axum::serve(listener, router).await });
-        let (clock, source) = (Clock::manual(), Counting::lasting(DAY));
+        let (clock, source) = (Clock::manual(), ScriptedSource::expiring(DAY));
         let http = Client::builder().no_proxy().build().unwrap();
         let layer = layer_from(clocked(source.clone(), &clock).build());
         Self {
@@ -73,7 +74,7 @@ impl RealServer {
                 passed += PAUSE;
             }
             if passed.subsec_nanos() == 0 {
-                issued.push(self.source.issued());
+                issued.push(self.source.tokens_issued());
             }
         }
         issued
@@ -93,11 +94,11 @@ async fn a_real_revocation_among_refusals_costs_one_fetch_and_no_request_fails()
     let server = RealServer::start().await;
     server.drive(20 * SECOND).await;
     for _ in 0..3 {
-        let before = server.source.issued();
+        let before = server.source.tokens_issued();
         server.revoked.store(before, Ordering::SeqCst);
         let issued = server.drive(4 * SECOND).await;
         assert_eq!(issued, [before + 1; 4]);
     }
     server.drive(28 * SECOND).await;
-    assert!(server.source.issued() <= 5 + 3);
+    assert!(server.source.tokens_issued() <= 5 + 3);
 }

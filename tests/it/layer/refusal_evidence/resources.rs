@@ -5,13 +5,14 @@ use allocation_counter::measure;
 use http::Response;
 use tower::{Layer, service_fn};
 use tower_auth::cache::Clock;
+use tower_auth_test::ScriptedSource;
 
 use super::simulated_api::Api;
 use super::{
     Call, DAY, HOUR, Issuer, MINUTE, ROW_1, SECOND, Simulation, TEN_MINUTES, by_turns, get,
     layer_from, paused,
 };
-use crate::support::{Counting, call, clocked, request};
+use crate::support::{call, clocked, request};
 
 #[track_caller]
 fn all_refused(calls: &[Call]) {
@@ -95,7 +96,7 @@ fn the_memory_for_refusals_does_not_grow_with_the_resources() {
         .build()
         .unwrap();
     let clock = Clock::manual();
-    let cache = clocked(Counting::lasting(DAY), &clock).build();
+    let cache = clocked(ScriptedSource::expiring(DAY), &clock).build();
     let api = service_fn(async |request: http::Request<_>| {
         let is_root = request.uri().path() == "/";
         let status = if is_root { 200 } else { 401 };

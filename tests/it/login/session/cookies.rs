@@ -8,7 +8,7 @@ use tower_auth::login::Session;
 use tower_auth::{AuthLayer, BoxError, Error};
 
 use crate::support::call;
-use crate::support::session_site::{Site, SiteResponse, THINGS, get};
+use crate::support::session_site::{Site, THINGS, cookies, get, setting};
 
 fn error_of(error: &BoxError) -> &Error {
     error.downcast_ref().unwrap()
@@ -184,8 +184,8 @@ async fn beside<const N: usize>(layer: &AuthLayer, site: &Site, own: [&str; N]) 
     layer.layer(site.clone()).oneshot(request).await.unwrap();
     let last = site.requests().pop().unwrap();
     // `cookies` panics if there is more than one line.
-    let _ = last.cookies();
-    last.headers[COOKIE].clone()
+    let _ = cookies(&last);
+    last.headers()[COOKIE].clone()
 }
 
 #[tokio::test]
@@ -232,8 +232,8 @@ async fn a_cookie_of_the_callers_goes_before_ours_of_the_same_name() {
 #[tokio::test]
 async fn a_refusal_of_the_callers_own_session_costs_no_login() {
     let site = Site::new(|asked| match asked.is_login() {
-        true => SiteResponse::new(200, &["sid=1; Path=/"]),
-        false => SiteResponse::new(401, &["sid=; Path=/; Max-Age=0"]),
+        true => setting(200, &["sid=1; Path=/"]),
+        false => setting(401, &["sid=; Path=/; Max-Age=0"]),
     });
     let layer = crate::support::layer(site.session());
     let request = Request::get(THINGS).header(COOKIE, "sid=own");
@@ -280,7 +280,7 @@ async fn after(login: &[&str], responses: &[&[&str]]) -> Vec<String> {
             false => responses.get(asked.requests),
         };
         let set: Vec<&str> = set.into_iter().flatten().map(String::as_str).collect();
-        SiteResponse::new(200, &set)
+        setting(200, &set)
     });
     let layer = crate::support::layer(site.session().session_cookie("sid").unwrap());
     let mut client = layer.layer(site.clone());
@@ -403,8 +403,8 @@ async fn no_response_can_harm_the_session() {
         for attribute in attributes {
             let line = format!("{name}=x{attribute}");
             let site = Site::new(move |asked| match asked.is_login() {
-                true => SiteResponse::new(200, &["sid=1; Path=/v1/things"]),
-                false => SiteResponse::new(200, &[&line]),
+                true => setting(200, &["sid=1; Path=/v1/things"]),
+                false => setting(200, &[&line]),
             });
             let session = site.session().session_cookie("sid").unwrap();
             let mut client = crate::support::layer(session).layer(site.clone());

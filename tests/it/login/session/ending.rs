@@ -11,7 +11,7 @@ use tower_auth::cache::Clock;
 use tower_auth::{Error, NotReplayed, Token, TokenSource};
 
 use super::{LOGOUT, fetch};
-use crate::support::session_site::{Site, SiteResponse, THINGS, get};
+use crate::support::session_site::{Site, THINGS, cookies, get, setting};
 use crate::support::token_server::{all_text_of, expiry};
 use crate::support::{call, clocked};
 
@@ -54,7 +54,7 @@ async fn a_session_ends_when_its_cookies_expires_says() {
     let site = Site::new(|_| {
         let end = SystemTime::now() + Duration::from_secs(3600);
         let end = httpdate::fmt_http_date(end);
-        SiteResponse::new(200, &[&format!("sid=1; Expires={end}")])
+        setting(200, &[&format!("sid=1; Expires={end}")])
     });
     let end = expiry(&fetch(&site.session()).await.unwrap());
     // The date in `Expires` has no fractions of a second.
@@ -64,12 +64,12 @@ async fn a_session_ends_when_its_cookies_expires_says() {
 #[tokio::test]
 async fn a_session_that_has_ended_is_followed_by_a_login_before_the_next_request() {
     let site = Site::new(|asked| match asked.is_login() {
-        true => SiteResponse::new(
+        true => setting(
             200,
             &[&format!("sid={}; Max-Age=600; Path=/", asked.logins)],
         ),
         // A later `Max-Age` of the session cookie doesn't delay the next login.
-        false => SiteResponse::new(
+        false => setting(
             200,
             &["other=1; Max-Age=3600", "sid=again; Max-Age=3600; Path=/"],
         ),
@@ -90,9 +90,9 @@ async fn a_session_that_a_response_ends_is_one_login_for_all_who_come_after() {
         "sid=; Path=/; Expires=Thu, 01 Jan 1970 00:00:00 GMT",
     ] {
         let site = Site::new(move |asked| match asked.is_login() {
-            true => SiteResponse::new(200, &[&format!("sid={}; Path=/", asked.logins)]),
-            false if asked.logins == 1 => SiteResponse::new(204, &[end]),
-            false => SiteResponse::new(200, &[]),
+            true => setting(200, &[&format!("sid={}; Path=/", asked.logins)]),
+            false if asked.logins == 1 => setting(204, &[end]),
+            false => setting(200, &[]),
         });
         let client = crate::support::layer(site.session()).layer(site.clone());
         let five = || join_all((0..5).map(|_| client.clone().oneshot(get(THINGS))));
@@ -114,9 +114,9 @@ async fn a_session_that_a_response_ends_is_one_login_for_all_who_come_after() {
 async fn a_session_that_any_response_deletes_has_ended() {
     for status in [200, 302, 401, 403, 500] {
         let site = Site::new(move |asked| match asked.is_login() {
-            true => SiteResponse::new(200, &[&format!("sid={}; Path=/", asked.logins)]),
-            false if asked.logins == 1 => SiteResponse::new(status, &["sid=; Path=/; Max-Age=0"]),
-            false => SiteResponse::new(200, &[]),
+            true => setting(200, &[&format!("sid={}; Path=/", asked.logins)]),
+            false if asked.logins == 1 => setting(status, &["sid=; Path=/; Max-Age=0"]),
+            false => setting(200, &[]),
         });
         let layer = crate::support::layer(site.session()).retry_without_challenge(false);
         let mut client = layer.layer(site.clone());
@@ -136,8 +136,8 @@ async fn a_session_that_any_response_deletes_has_ended() {
 #[tokio::test]
 async fn a_site_that_ends_each_session_at_once_is_asked_with_what_it_has_set() {
     let site = Site::new(|asked| match asked.is_login() {
-        true => SiteResponse::new(200, &[&format!("sid={}; Path=/", asked.logins)]),
-        false => SiteResponse::new(401, &["sid=; Path=/; Max-Age=0"]),
+        true => setting(200, &[&format!("sid={}; Path=/", asked.logins)]),
+        false => setting(401, &["sid=; Path=/; Max-Age=0"]),
     });
     let mut client = crate::support::layer(site.session()).layer(site.clone());
     for _ in 0..3 {
@@ -151,8 +151,8 @@ async fn a_site_that_ends_each_session_at_once_is_asked_with_what_it_has_set() {
 #[tokio::test]
 async fn a_cookie_that_is_not_the_session_may_be_deleted() {
     let site = Site::new(|asked| match asked.is_login() {
-        true => SiteResponse::new(200, &["sid=1; Path=/", "other=2; Path=/"]),
-        false => SiteResponse::new(200, &["other=; Path=/; Max-Age=0"]),
+        true => setting(200, &["sid=1; Path=/", "other=2; Path=/"]),
+        false => setting(200, &["other=; Path=/; Max-Age=0"]),
     });
     let session = site.session().session_cookie("sid").unwrap();
     let mut client = crate::support::layer(session).layer(site.clone());
@@ -166,14 +166,14 @@ async fn a_cookie_that_is_not_the_session_may_be_deleted() {
 /// Closes a session. Returns the result, and the site with the recorded requests.
 async fn closed(status: u16, at: &str) -> (Site, Result<(), Error>) {
     let site = Site::new(move |asked| match asked.is_login() {
-        true => SiteResponse::new(
+        true => setting(
             200,
             &[
                 "sid=planted; Path=/v1/session",
                 "deep=er; Path=/v1/session/logout",
             ],
         ),
-        false => SiteResponse::new(status, &[]).saying(&json!({"error_description": "no planted"})),
+        false => setting(status, &[]).body(json!({"error_description": "no planted"}).to_string()),
     });
     let session = site.session().log_out_at(at).unwrap();
     let token = fetch(&session).await.unwrap();
@@ -191,19 +191,19 @@ async fn the_session_is_ended_as_the_cache_is_closed() {
     let requests = site.requests();
     assert_eq!(requests.len(), 1);
     assert_eq!(
-        (requests[0].url.as_str(), requests[0].body.as_str()),
-        (LOGOUT, "{}")
+        (requests[0].uri().to_string(), requests[0].text()),
+        (LOGOUT.into(), "{}".into())
     );
-    assert_eq!(requests[0].cookies(), "sid=1");
-    assert_eq!(requests[0].headers["content-type"], "application/json");
-    assert!(requests[0].headers[COOKIE].is_sensitive());
+    assert_eq!(cookies(&requests[0]), "sid=1");
+    assert_eq!(requests[0].headers()["content-type"], "application/json");
+    assert!(requests[0].headers()[COOKIE].is_sensitive());
 }
 
 #[tokio::test]
 async fn a_session_that_was_issued_again_is_ended_by_its_new_name() {
     let site = Site::new(|asked| match asked.is_login() {
-        true => SiteResponse::new(200, &["sid=1; Path=/"]),
-        false => SiteResponse::new(200, &["sid=2; Path=/"]),
+        true => setting(200, &["sid=1; Path=/"]),
+        false => setting(200, &["sid=2; Path=/"]),
     });
     let layer = crate::support::layer(site.session().log_out_at(LOGOUT).unwrap());
     layer

@@ -14,7 +14,7 @@ use tower_auth::{NotReplayed, Place, TokenSource};
 
 use super::{LOGOUT, fetch};
 use crate::support::call;
-use crate::support::session_site::{LOGIN, PASSWORD, Site, SiteResponse, THINGS, get};
+use crate::support::session_site::{LOGIN, PASSWORD, Site, THINGS, cookies, get, setting};
 use crate::support::token_server::all_text_of;
 
 #[tokio::test]
@@ -31,9 +31,9 @@ async fn a_login_opens_a_session_and_requests_carry_its_cookies() {
     assert_eq!(site.cookies(), ["b=two; sid=one"; 3]);
     let logins = site.asked(true);
     assert_eq!(logins.len(), 1);
-    assert_eq!(logins[0].cookies(), "-");
-    assert_eq!(logins[0].headers["content-type"], "application/json");
-    let body: Value = serde_json::from_str(&logins[0].body).unwrap();
+    assert_eq!(cookies(&logins[0]), "-");
+    assert_eq!(logins[0].headers()["content-type"], "application/json");
+    let body: Value = serde_json::from_slice(logins[0].body()).unwrap();
     assert_eq!(
         body,
         json!({"email": "me@example.com", "password": PASSWORD})
@@ -67,7 +67,7 @@ async fn fields_are_where_they_are_said_to_be() {
     let session = session.password_field("/session/pass").unwrap();
     let session = session.field("/tenant", "acme").unwrap();
     fetch(&session).await.unwrap();
-    let body: Value = serde_json::from_str(&site.asked(true)[0].body).unwrap();
+    let body: Value = serde_json::from_slice(site.asked(true)[0].body()).unwrap();
     let login = json!({"user": "me@example.com", "pass": PASSWORD});
     assert_eq!(body, json!({"tenant": "acme", "session": login}));
 }
@@ -96,8 +96,8 @@ async fn twenty_requests_that_are_refused_at_once_are_one_login_and_twenty_repla
 #[tokio::test]
 async fn a_session_that_is_refused_again_is_the_callers_to_see() {
     let site = Site::new(|asked| match asked.is_login() {
-        true => SiteResponse::new(200, &[&format!("sid={}; Path=/", asked.logins)]),
-        false => SiteResponse::new(401, &[]),
+        true => setting(200, &[&format!("sid={}; Path=/", asked.logins)]),
+        false => setting(401, &[]),
     });
     let client = crate::support::layer(site.session()).layer(site.clone());
     let response = client.oneshot(get(THINGS)).await.unwrap();
@@ -127,7 +127,7 @@ async fn a_login_without_a_usable_cookie_says_what_is_wrong_and_quotes_nothing()
         ),
         (Some(large), "larger than 4 KiB"),
     ] {
-        let site = Site::new(move |_| SiteResponse::new(200, set.as_slice()));
+        let site = Site::new(move |_| setting(200, set.as_slice()));
         let error = fetch(&site.session()).await.unwrap_err();
         let text = all_text_of(&error);
         assert!(error.is_reply() && text.contains(what), "{set:?}: {text}");
@@ -154,7 +154,7 @@ async fn a_login_that_is_refused_is_the_error_and_shows_no_password() {
         (503, true),
     ] {
         let echo = json!({"error": "wrong", "error_description": format!("not {PASSWORD}")});
-        let site = Site::new(move |_| SiteResponse::new(status, &["sid=planted"]).saying(&echo));
+        let site = Site::new(move |_| setting(status, &["sid=planted"]).body(echo.to_string()));
         let error = fetch(&site.session()).await.unwrap_err();
         assert!(error.is_denied(), "{error}");
         assert_eq!(
@@ -172,7 +172,7 @@ async fn a_login_that_is_refused_is_the_error_and_shows_no_password() {
 
 #[tokio::test]
 async fn a_login_that_is_answered_with_a_redirect_has_failed() {
-    let site = Site::new(|_| SiteResponse::new(303, &["sid=planted"]));
+    let site = Site::new(|_| setting(303, &["sid=planted"]));
     let error = fetch(&site.session()).await.unwrap_err();
     assert!(
         error.is_reply() && error.to_string().contains("redirect"),

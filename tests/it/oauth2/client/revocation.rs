@@ -1,9 +1,7 @@
 //! A cache that is closed revokes its tokens (RFC 7009).
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::future::ready;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,52 +9,47 @@ use http::{Request, Response};
 use http_body_util::Full;
 use tower_auth::oauth2::{Client, ClientCredentials, RefreshToken};
 use tower_auth::{Error, Reason, Token, TokenSource};
+use tower_auth_test::{ScriptedResponse, ScriptedServer};
 
 use crate::support::paused;
-use crate::support::serving::{params, respond, serving};
 use crate::support::token_server::{ID, SECRET, URL, all_text_of};
 
 const REVOKE: &str = "https://id.example.com/oauth/revoke";
 
-type Asked = Arc<Mutex<Vec<(String, HashMap<String, String>)>>>;
-
-/// Builds a client. Its server issues tokens, and responds to a revocation like this.
-fn client(status: u16, body: &'static str) -> (Client, Asked) {
-    let asked = Asked::default();
-    let write = Arc::clone(&asked);
-    let transport = serving(move |head, form| {
-        let path = head.uri.path().to_owned();
-        let is_revocation = path == "/oauth/revoke";
+/// Builds a client and its server, which issues tokens, and responds to a revocation like this.
+fn client(status: u16, body: &'static str) -> (Client, ScriptedServer) {
+    let server = ScriptedServer::new(move |request| {
+        let is_revocation = request.path() == "/oauth/revoke";
         let content_type = match is_revocation {
             true => "application/x-www-form-urlencoded",
             false => "application/json",
         };
-        assert_eq!(head.headers["content-type"], content_type);
-        write.lock().unwrap().push((path, params(&form)));
-        ready(Ok(match is_revocation {
-            true => respond(status, body),
-            false => respond(
+        assert_eq!(request.headers()["content-type"], content_type);
+        match is_revocation {
+            true => ScriptedResponse::new(status).body(body),
+            false => ScriptedResponse::json(
                 200,
                 r#"{"access_token":"planted-access","refresh_token":"planted-refresh","expires_in":3600}"#,
             ),
-        }))
+        }
     });
-    let client = Client::new(URL, ID, SECRET).unwrap().transport(transport);
-    (client.json().revoke_at(REVOKE).unwrap(), asked)
+    let client = Client::new(URL, ID, SECRET).unwrap();
+    let client = client.transport(server.clone()).json();
+    (client.revoke_at(REVOKE).unwrap(), server)
 }
 
-fn revocations(asked: &Asked) -> Vec<HashMap<String, String>> {
-    let asked = asked.lock().unwrap();
-    let revocations = asked.iter().filter(|(path, _)| path == "/oauth/revoke");
-    revocations.map(|(_, form)| form.clone()).collect()
+fn revocations(server: &ScriptedServer) -> Vec<BTreeMap<String, String>> {
+    let requests = server.requests().into_iter();
+    let revocations = requests.filter(|request| request.path() == "/oauth/revoke");
+    revocations.map(|request| request.params()).collect()
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_token_in_hand_is_revoked_as_the_cache_is_closed() {
-    let (client, asked) = client(200, "");
+    let (client, server) = client(200, "");
     let cache = paused(ClientCredentials::with_client(client)).build();
     cache.token().await.unwrap();
-    assert!(revocations(&asked).is_empty());
+    assert!(revocations(&server).is_empty());
     cache.close().await;
     let expected = [
         ("token", "planted-access"),
@@ -65,16 +58,16 @@ async fn the_token_in_hand_is_revoked_as_the_cache_is_closed() {
         ("client_secret", SECRET),
     ];
     let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    assert_eq!(revocations(&asked), [HashMap::from(expected)]);
+    assert_eq!(revocations(&server), [BTreeMap::from(expected)]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_refresh_token_stays_good() {
-    let (client, asked) = client(200, "");
+    let (client, server) = client(200, "");
     let cache = paused(RefreshToken::new(client, "planted-login")).build();
     cache.token().await.unwrap();
     cache.close().await;
-    let revoked: Vec<_> = revocations(&asked)
+    let revoked: Vec<_> = revocations(&server)
         .iter()
         .map(|form| form["token"].clone())
         .collect();
@@ -83,12 +76,12 @@ async fn a_refresh_token_stays_good() {
 
 #[tokio::test(start_paused = true)]
 async fn a_login_that_is_to_end_with_the_process_is_revoked_as_it_is_by_then() {
-    let (client, asked) = client(200, "");
+    let (client, server) = client(200, "");
     let source = RefreshToken::new(client, "planted-login");
     let cache = paused(source.log_out_on_close().unwrap()).build();
     cache.token().await.unwrap();
     cache.close().await;
-    let revoked: Vec<_> = revocations(&asked)
+    let revoked: Vec<_> = revocations(&server)
         .iter()
         .map(|form| (form["token"].clone(), form["token_type_hint"].clone()))
         .collect();
@@ -102,13 +95,13 @@ async fn a_login_that_is_to_end_with_the_process_is_revoked_as_it_is_by_then() {
 
 #[tokio::test]
 async fn a_login_that_cannot_be_ended_is_told_and_the_token_in_hand_revoked_all_the_same() {
-    let (client, asked) = client(503, "");
+    let (client, server) = client(503, "");
     let source = RefreshToken::new(client, "planted-login");
     let source = source.log_out_on_close().unwrap();
     let token = source.fetch(Reason::First).await.unwrap();
     let error = source.close(Some(token)).await.unwrap_err();
     assert!(!all_text_of(&error).contains("planted"), "{error:?}");
-    assert_eq!(revocations(&asked).len(), 2);
+    assert_eq!(revocations(&server).len(), 2);
     // Without a revocation endpoint, `log_out_on_close` fails at once.
     let issuer = crate::support::token_server::TokenServer::issuing();
     let client = Client::new(URL, ID, SECRET)
@@ -120,12 +113,12 @@ async fn a_login_that_cannot_be_ended_is_told_and_the_token_in_hand_revoked_all_
 
 #[tokio::test(start_paused = true)]
 async fn without_a_token_there_is_nothing_to_revoke() {
-    let (client, asked) = client(200, "");
+    let (client, server) = client(200, "");
     paused(ClientCredentials::with_client(client))
         .build()
         .close()
         .await;
-    assert!(asked.lock().unwrap().is_empty());
+    assert!(server.requests().is_empty());
 }
 
 #[tokio::test]

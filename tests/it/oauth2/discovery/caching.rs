@@ -39,7 +39,7 @@ async fn it_is_kept_for_an_hour_or_as_the_server_says_within_bounds() {
         ("max-age=99999999999", 24 * HOUR),
     ] {
         let web = web();
-        let page = Page::json(&metadata()).with_header("cache-control", said);
+        let page = Page::json(200, metadata()).header("cache-control", said);
         web.put(METADATA, page);
         let source = source(&web, issuer());
         source.fetch(Reason::First).await.unwrap();
@@ -50,7 +50,7 @@ async fn it_is_kept_for_an_hour_or_as_the_server_says_within_bounds() {
         let mut moved = metadata();
         moved["token_endpoint"] = "https://id.example.com/moved".into();
         web.put("https://id.example.com/moved", token());
-        web.put(METADATA, Page::json(&moved));
+        web.put(METADATA, Page::json(200, &moved));
         source.fetch(Reason::First).await.unwrap();
         assert_eq!(web.times(&format!("GET {METADATA}")), 2, "{said}");
         assert_eq!(web.times("POST https://id.example.com/moved"), 1);
@@ -60,12 +60,13 @@ async fn it_is_kept_for_an_hour_or_as_the_server_says_within_bounds() {
 #[tokio::test(start_paused = true)]
 async fn the_old_one_stays_in_use_when_a_new_one_cannot_be_fetched() {
     for page in [
-        Page::new(500, ""),
-        Page::new(404, ""),
-        Page::breaking(),
-        Page::new(200, "<html>"),
+        Page::new(500),
+        Page::new(404),
+        Page::reset(),
+        Page::new(200).body("<html>"),
         Page::json(
-            &json!({"issuer": "https://evil.example.com", "token_endpoint": "https://evil.example.com/t"}),
+            200,
+            json!({"issuer": "https://evil.example.com", "token_endpoint": "https://evil.example.com/t"}),
         ),
     ] {
         let web = web();
@@ -91,7 +92,7 @@ async fn a_search_for_a_new_one_that_hangs_leaves_time_to_ask_for_the_token() {
     let web = web();
     let source = source(&web, issuer());
     source.fetch(Reason::First).await.unwrap();
-    web.put(METADATA, Page::hanging());
+    web.put(METADATA, Page::stall());
     advance(HOUR).await;
     let start = Instant::now();
     source.fetch(Reason::First).await.unwrap();
@@ -103,7 +104,7 @@ async fn a_search_for_a_new_one_that_hangs_leaves_time_to_ask_for_the_token() {
 #[tokio::test(start_paused = true)]
 async fn the_first_search_is_within_the_timeout_of_the_client() {
     let web = web();
-    web.put(METADATA, Page::hanging());
+    web.put(METADATA, Page::stall());
     let start = Instant::now();
     let error = fetch(&web, issuer()).await.unwrap_err();
     assert!(error.is_timeout() && error.is_transient());
@@ -117,12 +118,12 @@ async fn an_endpoint_that_has_moved_is_looked_for_by_the_next_fetch() {
         let web = web();
         let source = source(&web, issuer());
         source.fetch(Reason::First).await.unwrap();
-        web.put(TOKEN, Page::new(status, ""));
+        web.put(TOKEN, Page::new(status));
         source.fetch(Reason::First).await.unwrap_err();
         let mut moved = metadata();
         moved["token_endpoint"] = "https://id.example.com/moved".into();
         web.put("https://id.example.com/moved", token());
-        web.put(METADATA, Page::json(&moved));
+        web.put(METADATA, Page::json(200, &moved));
         source.fetch(Reason::First).await.unwrap();
         assert_eq!(web.times(&format!("GET {METADATA}")), 2, "{status}");
     }
@@ -131,7 +132,10 @@ async fn an_endpoint_that_has_moved_is_looked_for_by_the_next_fetch() {
     let source = source(&web, issuer());
     source.fetch(Reason::First).await.unwrap();
     for status in [400, 401, 403, 500] {
-        web.put(TOKEN, Page::new(status, r#"{"error":"invalid_client"}"#));
+        web.put(
+            TOKEN,
+            Page::new(status).body(r#"{"error":"invalid_client"}"#),
+        );
         source.fetch(Reason::First).await.unwrap_err();
     }
     assert_eq!(web.times(&format!("GET {METADATA}")), 1);

@@ -5,7 +5,7 @@ use tower_auth::oauth2::ClientCredentials;
 use tower_auth::{Reason, Token, TokenSource};
 
 use super::{ISSUER, METADATA, TOKEN, client, fetch, issuer, metadata, token, web};
-use crate::support::web::Page;
+use crate::support::web::{Page, line};
 
 #[tokio::test]
 async fn a_token_is_revoked_where_the_metadata_says() {
@@ -16,12 +16,12 @@ async fn a_token_is_revoked_where_the_metadata_says() {
     source.close(Some(token)).await.unwrap();
     let asked = web.asked();
     let last = asked.last().unwrap();
-    assert_eq!(last.line, "POST https://id.example.com/oauth/revoke");
+    assert_eq!(line(last), "POST https://id.example.com/oauth/revoke");
     assert_eq!(last.param("token").unwrap(), "issued");
 
     web.put(
         "https://id.example.com/oauth/revoke",
-        Page::new(302, "").with_header("location", TOKEN),
+        Page::new(302).header("location", TOKEN),
     );
     let error = source
         .close(Some(Token::bearer("x").unwrap()))
@@ -37,7 +37,7 @@ async fn a_token_is_revoked_where_the_metadata_says() {
 async fn without_a_revocation_endpoint_closing_says_so() {
     let web = web();
     let metadata = json!({"issuer": ISSUER, "token_endpoint": TOKEN});
-    web.put(METADATA, Page::json(&metadata));
+    web.put(METADATA, Page::json(200, &metadata));
     let client = client(&web, issuer()).revoke_at(issuer()).unwrap();
     let source = ClientCredentials::with_client(client);
     let token = source.fetch(Reason::First).await.unwrap();
@@ -53,7 +53,7 @@ async fn a_client_with_a_certificate_prefers_the_endpoints_for_those() {
     let web = web();
     let mut metadata = metadata();
     metadata["mtls_endpoint_aliases"] = json!({"token_endpoint": "https://mtls.example.com/token"});
-    web.put(METADATA, Page::json(&metadata));
+    web.put(METADATA, Page::json(200, &metadata));
     web.put("https://mtls.example.com/token", token());
     let client = client(&web, issuer().mtls());
     let source = ClientCredentials::with_client(client.revoke_at(issuer().mtls()).unwrap());

@@ -24,7 +24,7 @@ fn web(more: &Value) -> Web {
     metadata.as_object_mut().unwrap().extend(more);
     let web = Web::default();
     let place = format!("{ISSUER}/.well-known/oauth-authorization-server");
-    web.put(&place, Page::json(&metadata));
+    web.put(&place, Page::json(200, &metadata));
     web
 }
 
@@ -129,7 +129,7 @@ async fn a_device_asks_where_the_metadata_says() {
         "verification_uri": "https://login.example.com/code",
         "expires_in": 60,
     });
-    web.put("https://login.example.com/device", Page::json(&prompt));
+    web.put("https://login.example.com/device", Page::json(200, &prompt));
     let (client, issuer) = client(&web);
     let device = DeviceAuthorization::new(client, issuer).unwrap();
     let prompt = device.begin().await.unwrap();

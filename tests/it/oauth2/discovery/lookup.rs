@@ -10,7 +10,7 @@ use tower_auth::{Error, Reason, TokenSource};
 use super::{ISSUER, METADATA, TOKEN, client, fetch, issuer, metadata, source, token, web};
 use crate::support::paused;
 use crate::support::token_server::{ID, SECRET, all_text_of};
-use crate::support::web::{Page, Web};
+use crate::support::web::{Page, Web, is_bare, line};
 
 const OPENID: &str = "https://id.example.com/.well-known/openid-configuration";
 
@@ -28,10 +28,10 @@ async fn the_token_endpoint_is_the_one_that_the_metadata_names() {
     let token = fetch(&web, issuer()).await.unwrap();
     assert_eq!(token.secret(), "issued");
     let asked = web.asked();
-    assert_eq!(asked[0].line, format!("GET {METADATA}"));
-    assert_eq!(asked[0].headers["accept"], "application/json");
-    assert!(asked[0].is_bare(), "{asked:?}");
-    assert_eq!(asked[1].line, format!("POST {TOKEN}"));
+    assert_eq!(line(&asked[0]), format!("GET {METADATA}"));
+    assert_eq!(asked[0].headers()["accept"], "application/json");
+    assert!(is_bare(&asked[0]), "{asked:?}");
+    assert_eq!(line(&asked[1]), format!("POST {TOKEN}"));
     assert_eq!(asked[1].param("client_secret").unwrap(), SECRET);
     assert_eq!(asked.len(), 2);
 }
@@ -71,10 +71,10 @@ async fn the_locations_are_asked_in_the_order_of_the_rfcs() {
     ] {
         for (at, place) in locations.iter().enumerate() {
             let web = web();
-            web.put(METADATA, Page::new(404, ""));
+            web.put(METADATA, Page::new(404));
             let mut metadata = metadata();
             metadata["issuer"] = issuer.into();
-            web.put(place, Page::json(&metadata));
+            web.put(place, Page::json(200, &metadata));
             let url = EndpointUrl::from_issuer(issuer).unwrap();
             fetch(&web, url).await.unwrap();
             let mut expected: Vec<_> = locations[..=at]
@@ -100,8 +100,8 @@ async fn the_locations_are_asked_in_the_order_of_the_rfcs() {
 async fn any_4xx_that_stays_leads_to_the_next_place() {
     for status in [400, 401, 403, 404, 405, 410] {
         let web = web();
-        web.put(OPENID, Page::json(&metadata()));
-        web.put(METADATA, Page::new(status, "no"));
+        web.put(OPENID, Page::json(200, metadata()));
+        web.put(METADATA, Page::new(status).body("no"));
         fetch(&web, issuer()).await.unwrap();
         assert_eq!(web.asked().len(), 3, "{status}");
     }
@@ -110,12 +110,12 @@ async fn any_4xx_that_stays_leads_to_the_next_place() {
 #[tokio::test]
 async fn a_server_in_trouble_is_not_asked_elsewhere_and_may_be_well_again_soon() {
     for status in [408, 425, 429, 500, 502, 503] {
-        let (web, error) = fetch_with(Page::new(status, "").with_header("retry-after", "7")).await;
+        let (web, error) = fetch_with(Page::new(status).header("retry-after", "7")).await;
         assert!(error.is_transient() && error.is_denied(), "{error}");
         assert_eq!(error.retry_after(), Some(Duration::from_secs(7)));
         assert_eq!(web.take_lines(), [format!("GET {METADATA}")], "{status}");
     }
-    let (web, error) = fetch_with(Page::breaking()).await;
+    let (web, error) = fetch_with(Page::reset()).await;
     assert!(error.is_transient() && error.is_transport(), "{error}");
     assert!(error.to_string().contains("the metadata at"), "{error}");
     assert_eq!(web.take_lines(), [format!("GET {METADATA}")]);
@@ -124,11 +124,11 @@ async fn a_server_in_trouble_is_not_asked_elsewhere_and_may_be_well_again_soon()
 #[tokio::test(start_paused = true)]
 async fn a_hiccup_of_the_metadata_passes_within_the_fetch() {
     let web = web();
-    web.put(METADATA, Page::new(503, ""));
+    web.put(METADATA, Page::new(503));
     let cache = paused(source(&web, issuer())).build();
     let caller = tokio::spawn(cache.token());
-    crate::support::run_until_idle().await;
-    web.put(METADATA, Page::json(&metadata()));
+    tower_auth_test::run_until_idle().await;
+    web.put(METADATA, Page::json(200, metadata()));
     assert_eq!(caller.await.unwrap().unwrap().secret(), "issued");
     assert_eq!(web.times(&format!("GET {METADATA}")), 2);
 }
@@ -144,7 +144,7 @@ async fn metadata_of_another_issuer_is_not_used_and_the_error_names_both() {
     ] {
         let mut metadata = metadata();
         metadata["issuer"] = other.into();
-        let (web, error) = fetch_with(Page::json(&metadata)).await;
+        let (web, error) = fetch_with(Page::json(200, &metadata)).await;
         assert!(error.is_config() && error.is_permanent(), "{error}");
         let text = error.to_string();
         assert!(text.contains("`https://id.example.com`"), "{text}");
@@ -154,7 +154,7 @@ async fn metadata_of_another_issuer_is_not_used_and_the_error_names_both() {
     for other in [Value::Null, 7.into(), json!([ISSUER])] {
         let mut metadata = metadata();
         metadata["issuer"] = other;
-        let (_, error) = fetch_with(Page::json(&metadata)).await;
+        let (_, error) = fetch_with(Page::json(200, &metadata)).await;
         assert!(error.to_string().contains("has no `issuer`"), "{error}");
     }
 }
@@ -164,7 +164,7 @@ async fn an_issuer_that_ends_in_a_slash_is_one() {
     let web = web();
     let mut metadata = metadata();
     metadata["issuer"] = "https://id.example.com/".into();
-    web.put(METADATA, Page::json(&metadata));
+    web.put(METADATA, Page::json(200, &metadata));
     let url = EndpointUrl::from_issuer("https://id.example.com/").unwrap();
     fetch(&web, url).await.unwrap();
     let error = fetch(&web, issuer()).await.unwrap_err();
@@ -178,7 +178,7 @@ async fn an_issuer_that_ends_in_a_slash_is_one() {
 async fn what_the_server_calls_itself_is_cleaned_and_cut() {
     let mut metadata = metadata();
     metadata["issuer"] = format!("https://a\n\u{202e}{}", "x".repeat(5_000)).into();
-    let (_, error) = fetch_with(Page::json(&metadata)).await;
+    let (_, error) = fetch_with(Page::json(200, &metadata)).await;
     let text = error.to_string();
     assert!(!text.contains(['\n', '\u{202e}']), "{text}");
     assert!(text.len() < 600, "{}", text.len());
@@ -187,7 +187,7 @@ async fn what_the_server_calls_itself_is_cleaned_and_cut() {
 #[tokio::test]
 async fn a_redirect_of_the_metadata_is_not_followed() {
     for status in [301, 302, 303, 307, 308] {
-        let page = Page::new(status, "").with_header("location", OPENID);
+        let page = Page::new(status).header("location", OPENID);
         let (web, error) = fetch_with(page).await;
         assert!(error.is_reply(), "{error}");
         assert!(error.to_string().contains("redirect"), "{error}");
@@ -199,16 +199,16 @@ async fn a_redirect_of_the_metadata_is_not_followed() {
 async fn what_is_no_metadata_is_an_error_that_says_what_it_is() {
     let long = format!(r#"{{"issuer":"{ISSUER}","x":"{}"}}"#, "x".repeat(64 * 1024));
     for (page, what) in [
-        (Page::new(200, "<html>"), "is not valid JSON"),
-        (Page::new(200, ""), "is not valid JSON"),
-        (Page::new(200, "[]"), "is JSON, but not an object"),
-        (Page::new(200, long), "is longer than 64 KiB"),
+        (Page::new(200).body("<html>"), "is not valid JSON"),
+        (Page::new(200), "is not valid JSON"),
+        (Page::new(200).body("[]"), "is JSON, but not an object"),
+        (Page::new(200).body(long), "is longer than 64 KiB"),
         (
-            Page::new(204, ""),
+            Page::new(204),
             "has a status that is neither 200 nor an error",
         ),
         (
-            Page::new(201, metadata().to_string()),
+            Page::new(201).body(metadata().to_string()),
             "has a status that is neither 200 nor an error",
         ),
     ] {
@@ -234,7 +234,7 @@ async fn an_endpoint_that_a_secret_could_be_read_on_the_way_to_is_an_error() {
     ] {
         let mut metadata = metadata();
         metadata["token_endpoint"] = endpoint.into();
-        let (web, error) = fetch_with(Page::json(&metadata)).await;
+        let (web, error) = fetch_with(Page::json(200, &metadata)).await;
         assert!(error.is_config(), "{error}");
         assert!(error.to_string().contains("`token_endpoint`"), "{error}");
         assert!(error.to_string().contains(ISSUER), "{error}");
@@ -249,7 +249,7 @@ async fn an_issuer_on_loopback_may_have_its_endpoints_there() {
         json!({"issuer": "http://localhost:1", "token_endpoint": "http://127.0.0.1:1/t"});
     web.put(
         "http://localhost:1/.well-known/oauth-authorization-server",
-        Page::json(&metadata),
+        Page::json(200, &metadata),
     );
     web.put("http://127.0.0.1:1/t", token());
     let url = EndpointUrl::from_issuer("http://localhost:1").unwrap();
@@ -269,7 +269,7 @@ async fn a_missing_endpoint_is_an_error_that_names_its_field() {
             Some(endpoint) => metadata["token_endpoint"] = endpoint,
             None => drop(metadata.as_object_mut().unwrap().remove("token_endpoint")),
         }
-        let (_, error) = fetch_with(Page::json(&metadata)).await;
+        let (_, error) = fetch_with(Page::json(200, &metadata)).await;
         assert!(error.is_config() && error.is_permanent(), "{error}");
         assert!(error.to_string().contains("no `token_endpoint`"), "{error}");
     }
@@ -278,10 +278,10 @@ async fn a_missing_endpoint_is_an_error_that_names_its_field() {
 #[tokio::test]
 async fn a_mistake_in_the_metadata_that_is_mended_is_seen_by_the_next_fetch() {
     let web = web();
-    web.put(METADATA, Page::json(&json!({"issuer": ISSUER})));
+    web.put(METADATA, Page::json(200, json!({"issuer": ISSUER})));
     let source = source(&web, issuer());
     source.fetch(Reason::First).await.unwrap_err();
-    web.put(METADATA, Page::json(&metadata()));
+    web.put(METADATA, Page::json(200, metadata()));
     source.fetch(Reason::First).await.unwrap();
 }
 

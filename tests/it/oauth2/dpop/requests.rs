@@ -14,22 +14,21 @@ use sha2::{Digest, Sha256};
 use tower::{Layer, Service, service_fn};
 use tower_auth::oauth2::{Client, ClientCredentials, DpopKey};
 use tower_auth::{NotReplayed, Reason, TokenSource};
+use tower_auth_test::ScriptedResponse;
 
-use super::{ServerResponse, credentials, layer, ok, proof, proofs, respond, server};
+use super::{credentials, layer, ok, proof, proofs, respond, server};
 use crate::support::token_server::{ID, SECRET, TokenServer, URL, all_text_of};
 use crate::support::{call, request};
 
+const WANTS_NONCE: &str = r#"DPoP error="use_dpop_nonce", error_description="nonce required""#;
+
 /// Returns the response to a proof without the required nonce (RFC 9449 §9).
-fn nonce_wanted(nonce: &str) -> ServerResponse {
-    let mut response = respond(401, "dpop-nonce", nonce, "");
-    let challenge = r#"DPoP error="use_dpop_nonce", error_description="nonce required""#;
-    let challenge = challenge.parse().unwrap();
-    response.headers_mut().insert("www-authenticate", challenge);
-    response
+fn nonce_wanted(nonce: &str) -> ScriptedResponse {
+    respond(401, "dpop-nonce", nonce, "").header("www-authenticate", WANTS_NONCE)
 }
 
 /// Returns the response to a token that isn't valid.
-fn token_refused() -> ServerResponse {
+fn token_refused() -> ScriptedResponse {
     respond(
         401,
         "www-authenticate",
@@ -52,8 +51,8 @@ async fn a_replay_has_a_proof_of_its_own_for_the_new_token() {
     assert_ne!(sent[0].jti, sent[1].jti);
     let hash = URL_SAFE_NO_PAD.encode(Sha256::digest("token-2"));
     assert_eq!(sent[1].ath.as_ref(), Some(&hash));
-    assert_eq!(seen.lock().unwrap()[1].1, "body");
-    assert_eq!(asked.lock().unwrap().len(), 2);
+    assert_eq!(seen.requests()[1].text(), "body");
+    assert_eq!(asked.requests().len(), 2);
 }
 
 #[tokio::test]
@@ -73,9 +72,9 @@ async fn an_api_that_wants_a_nonce_gets_it_with_the_same_token() {
     let sent = proofs(&seen);
     let nonces: Vec<_> = sent.iter().map(|proof| proof.nonce.as_deref()).collect();
     assert_eq!(nonces, [None, Some("n-1"), Some("n-2")]);
-    assert_eq!(seen.lock().unwrap()[1].1, "body");
+    assert_eq!(seen.requests()[1].text(), "body");
     assert_eq!(credentials(&seen), ["DPoP token-1"; 3]);
-    assert_eq!(asked.lock().unwrap().len(), 1, "it was the proof's fault");
+    assert_eq!(asked.requests().len(), 1, "it was the proof's fault");
 }
 
 #[tokio::test]
@@ -89,11 +88,11 @@ async fn nonces_are_kept_by_origin_and_shared_by_tokens() {
         "https://one.example.com:444/a",
         "https://ONE.example.com:443/b",
     ] {
-        let request = Request::get(address).body(Full::default()).unwrap();
+        let request = Request::get(address).body(String::new()).unwrap();
         call(&mut client, request).await.unwrap();
     }
     layer.cache().refresh_now().await.unwrap();
-    let request = Request::get("https://two.example.com/").body(Full::default());
+    let request = Request::get("https://two.example.com/").body(String::new());
     call(&mut client, request.unwrap()).await.unwrap();
     let sent = proofs(&seen);
     let nonces: Vec<_> = sent.iter().map(|proof| proof.nonce.as_deref()).collect();
@@ -119,7 +118,7 @@ async fn a_nonce_that_is_wanted_takes_nothing_from_the_replay_with_a_new_token()
         assert_eq!(sent.len(), 3);
         assert_eq!(sent[2].nonce.as_deref(), Some("n-1"));
         assert_eq!(credentials(&seen)[2], "DPoP token-2");
-        assert_eq!(asked.lock().unwrap().len(), 2);
+        assert_eq!(asked.requests().len(), 2);
     }
 }
 
@@ -133,9 +132,9 @@ async fn an_api_that_is_never_content_with_a_nonce_gets_two_requests_and_costs_n
         response.extensions().get(),
         Some(NotReplayed::Again)
     ));
-    assert_eq!(seen.lock().unwrap().len(), 2);
+    assert_eq!(seen.requests().len(), 2);
     assert_eq!(layer.cache().token().await.unwrap().secret(), "token-1");
-    assert_eq!(asked.lock().unwrap().len(), 1);
+    assert_eq!(asked.requests().len(), 1);
 }
 
 #[tokio::test]
@@ -151,8 +150,8 @@ async fn with_both_tries_used_up_the_caller_gets_the_refusal() {
         response.extensions().get(),
         Some(NotReplayed::Again)
     ));
-    assert_eq!(seen.lock().unwrap().len(), 3);
-    assert_eq!(asked.lock().unwrap().len(), 2);
+    assert_eq!(seen.requests().len(), 3);
+    assert_eq!(asked.requests().len(), 2);
 }
 
 #[tokio::test]
@@ -168,7 +167,7 @@ async fn without_replays_the_nonce_is_there_for_the_next_request() {
     let response = call(&mut client, request("")).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(proofs(&seen)[1].nonce.as_deref(), Some("n-1"));
-    assert_eq!(asked.lock().unwrap().len(), 1);
+    assert_eq!(asked.requests().len(), 1);
 }
 
 #[tokio::test]
@@ -196,8 +195,8 @@ async fn a_thousand_with_an_old_nonce_are_sent_once_more_and_cost_no_token() {
         async move { call(&mut client, request("")).await.unwrap().status() }
     });
     assert!(join_all(all).await.iter().all(|status| *status == 200));
-    assert_eq!(seen.lock().unwrap().len(), 2000);
-    assert_eq!(asked.lock().unwrap().len(), 1);
+    assert_eq!(seen.requests().len(), 2000);
+    assert_eq!(asked.requests().len(), 1);
 }
 
 #[tokio::test]
@@ -209,12 +208,7 @@ async fn what_is_no_nonce_is_ignored() {
     let count = bad.len();
     let (api, seen) = server(move |number, _| match bad.get(number - 1) {
         Some(bad) => respond(200, "dpop-nonce", bad, ""),
-        None => {
-            let mut two = respond(200, "dpop-nonce", "one", "");
-            two.headers_mut()
-                .append("dpop-nonce", "two".parse().unwrap());
-            two
-        }
+        None => respond(200, "dpop-nonce", "one", "").header("dpop-nonce", "two"),
     });
     let mut client = layer.layer(api);
     for _ in 0..count + 2 {
@@ -230,7 +224,7 @@ async fn as_many_origins_as_ever_have_their_nonces_kept_in_a_bounded_room() {
     let mut client = layer.layer(api);
     let to = |number: usize| {
         let address = format!("https://{number}.example.com/");
-        Request::get(address).body(Full::default()).unwrap()
+        Request::get(address).body(String::new()).unwrap()
     };
     for number in (0..65).chain([64, 0]) {
         call(&mut client, to(number)).await.unwrap();
@@ -261,12 +255,12 @@ async fn a_token_that_is_not_bound_is_refused_by_whoever_wanted_one_that_is() {
 async fn a_request_with_a_path_alone_is_not_sent() {
     let (layer, ..) = layer();
     let (api, seen) = server(|_, _| ok());
-    let request = Request::get("/only/a/path").body(Full::default()).unwrap();
+    let request = Request::get("/only/a/path").body(String::new()).unwrap();
     let error = call(&mut layer.layer(api), request).await.unwrap_err();
     let error: &tower_auth::Error = error.downcast_ref().unwrap();
     assert!(error.is_config());
     assert!(error.to_string().contains("only a path"), "{error}");
-    assert!(seen.lock().unwrap().is_empty());
+    assert!(seen.requests().is_empty());
 }
 
 #[tokio::test]
@@ -277,7 +271,8 @@ async fn a_request_with_a_credential_of_the_callers_own_gets_no_proof() {
     own.headers_mut()
         .insert(AUTHORIZATION, "Bearer own".parse().unwrap());
     call(&mut layer.layer(api), own).await.unwrap();
-    let (headers, _) = &seen.lock().unwrap()[0];
+    let request = &seen.requests()[0];
+    let headers = request.headers();
     assert_eq!(headers[AUTHORIZATION], "Bearer own");
     assert!(!headers.contains_key("dpop"));
 }
@@ -292,9 +287,9 @@ async fn another_origin_teaches_nothing() {
     let api = service_fn(move |request: reqwest::Request| {
         let nonce = proof(request.headers()).nonce;
         seen.lock().unwrap().push(nonce);
-        let (head, _) = nonce_wanted("stolen").into_parts();
-        let mut response = Response::builder().url("https://evil.example.com".parse().unwrap());
-        *response.headers_mut().unwrap() = head.headers;
+        let response = Response::builder().url("https://evil.example.com".parse().unwrap());
+        let response = response.header("dpop-nonce", "stolen");
+        let response = response.header("www-authenticate", WANTS_NONCE);
         let response = response.status(401).body("").unwrap();
         std::future::ready(Ok::<_, Infallible>(reqwest::Response::from(response)))
     });
@@ -309,5 +304,5 @@ async fn another_origin_teaches_nothing() {
         ));
     }
     assert_eq!(*nonces.lock().unwrap(), [None, None]);
-    assert_eq!(asked.lock().unwrap().len(), 1);
+    assert_eq!(asked.requests().len(), 1);
 }

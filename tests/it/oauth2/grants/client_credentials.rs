@@ -41,8 +41,8 @@ async fn json_holds_the_same_and_several_resources_as_an_array() {
         .resource("urn:a")
         .resource("urn:\"b");
     source.fetch(Reason::First).await.unwrap();
-    let (head, body) = server.request();
-    assert_eq!(head.headers[CONTENT_TYPE], "application/json");
+    let request = server.request();
+    assert_eq!(request.headers()[CONTENT_TYPE], "application/json");
     let expected = json!({
         "grant_type": "client_credentials",
         "audience": "api",
@@ -51,7 +51,7 @@ async fn json_holds_the_same_and_several_resources_as_an_array() {
         "client_secret": SECRET,
     });
     assert_eq!(
-        serde_json::from_str::<serde_json::Value>(&body).unwrap(),
+        serde_json::from_slice::<serde_json::Value>(request.body()).unwrap(),
         expected
     );
 }
@@ -66,7 +66,7 @@ async fn one_resource_in_json_is_a_text() {
         .fetch(Reason::First)
         .await
         .unwrap();
-    let (_, body) = server.request();
+    let body = server.request().text();
     assert!(body.contains(r#""resource":"urn:a""#), "{body}");
 }
 

@@ -7,24 +7,22 @@ use tokio::time::Instant;
 use tower_auth::oauth2::{Client, DeviceAuthorization, DevicePrompt, RefreshToken};
 use tower_auth::{Error, Reason, TokenSource};
 
-use crate::support::login_server::{
-    BROKEN, ISSUED, LoginServer, REFRESHED, ScriptedResponse, form,
-};
+use crate::support::login_server::{BROKEN, ISSUED, LoginServer, REFRESHED, Response, form};
 use crate::support::refresh_store::Store;
 use crate::support::token_server::{ID, SECRET, TokenServer, URL, all_text_of, expiry};
 
 const DEVICE: &str = "https://id.example.com/device";
 
 /// The server allows a poll every 5 s, and the code expires after 100 s.
-const PROMPT: ScriptedResponse = (
+const PROMPT: Response = (
     200,
     r#"{"device_code":"planted-device","user_code":"WDJB-MJHT",
     "verification_uri":"https://id.example.com/activate","expires_in":100}"#,
 );
-const PENDING: ScriptedResponse = (400, r#"{"error":"authorization_pending"}"#);
-const SLOW_DOWN: ScriptedResponse = (400, r#"{"error":"slow_down"}"#);
-const DENIED: ScriptedResponse = (400, r#"{"error":"access_denied","error_description":"no"}"#);
-const EXPIRED: ScriptedResponse = (400, r#"{"error":"expired_token"}"#);
+const PENDING: Response = (400, r#"{"error":"authorization_pending"}"#);
+const SLOW_DOWN: Response = (400, r#"{"error":"slow_down"}"#);
+const DENIED: Response = (400, r#"{"error":"access_denied","error_description":"no"}"#);
+const EXPIRED: Response = (400, r#"{"error":"expired_token"}"#);
 
 fn login(server: &LoginServer) -> DeviceAuthorization {
     DeviceAuthorization::new(server.client(), DEVICE).unwrap()
@@ -37,7 +35,7 @@ async fn logged_in(login: &DeviceAuthorization) -> Result<RefreshToken, Error> {
 
 /// Logs in at a server that responds like this. Returns the result and the times of the polls.
 async fn polled<const N: usize>(
-    responses: [ScriptedResponse; N],
+    responses: [Response; N],
 ) -> (Result<RefreshToken, Error>, Vec<u64>) {
     let (server, start) = (LoginServer::responding(responses), Instant::now());
     let source = logged_in(&login(&server)).await;
@@ -295,13 +293,13 @@ async fn trouble_on_the_way_doubles_the_time_between_polls_and_is_no_error() {
     }
     // A poll that times out doubles the time too.
     let server = LoginServer::responding([PROMPT, PENDING, ISSUED]);
-    let slow = server.clone().taking(Duration::from_secs(60));
     let (client, start) = (server.client(), Instant::now());
     let prompt = DeviceAuthorization::new(client, DEVICE)
         .unwrap()
         .begin()
         .await
         .unwrap();
+    let slow = server.clone().taking(Duration::from_secs(60));
     let cut = slow.client().timeout(Duration::from_secs(2));
     let login = DeviceAuthorization::new(cut, DEVICE).unwrap();
     let ended = tokio::time::timeout(Duration::from_secs(18), login.finish(prompt)).await;

@@ -1,7 +1,6 @@
 //! The refresh token grant, with and without rotation.
 
-use std::collections::HashMap;
-use std::future::ready;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,11 +10,11 @@ use tower::{Layer, ServiceExt};
 use tower_auth::cache::Clock;
 use tower_auth::oauth2::{Client, RefreshToken};
 use tower_auth::{Reason, TokenSource};
+use tower_auth_test::{Api, RecordedRequest, ScriptedResponse, ScriptedServer, run_until_idle};
 
 use crate::support::refresh_store::Store;
-use crate::support::serving::{ServerResponse, params, respond, serving};
 use crate::support::token_server::{ID, SECRET, TokenServer, URL, all_text_of};
-use crate::support::{Api, clocked, paused, request, run_until_idle};
+use crate::support::{clocked, paused, request};
 
 /// A server that revokes each refresh token when it issues the next token: `refresh-1`,
 /// `refresh-2`, …. The access tokens have the same numbers.
@@ -27,30 +26,30 @@ struct Rotating {
 #[derive(Default)]
 struct Rotation {
     issued: usize,
-    asked: Vec<HashMap<String, String>>,
+    asked: Vec<BTreeMap<String, String>>,
 }
 
 impl Rotating {
     fn client(&self) -> Client {
         let server = self.clone();
-        let transport = serving(move |_, body| ready(Ok(server.respond(&body))));
+        let transport = ScriptedServer::new(move |request| server.respond(request));
         Client::new(URL, ID, SECRET).unwrap().transport(transport)
     }
 
-    fn respond(&self, body: &[u8]) -> ServerResponse {
-        let form: HashMap<_, _> = params(body);
+    fn respond(&self, request: &RecordedRequest) -> ScriptedResponse {
+        let form = request.params();
         let mut server = self.inner.lock().unwrap();
         let is_good = form["refresh_token"] == format!("refresh-{}", server.issued);
         server.asked.push(form);
         if !is_good {
-            return respond(400, r#"{"error":"invalid_grant"}"#);
+            return ScriptedResponse::json(400, r#"{"error":"invalid_grant"}"#);
         }
         server.issued += 1;
         let number = server.issued;
         let tokens = format!(
             r#"{{"access_token":"access-{number}","refresh_token":"refresh-{number}","expires_in":3600}}"#
         );
-        respond(200, tokens)
+        ScriptedResponse::json(200, tokens)
     }
 
     fn sent(&self) -> Vec<String> {
@@ -245,11 +244,11 @@ async fn one_that_another_process_has_used_up_is_replaced_by_what_that_has_saved
     let store = Store::holding("refresh-0");
     let (beside, saved) = (server.clone(), store.clone());
     // The first response is a refusal, because the other process was faster.
-    let transport = serving(move |_, body| {
+    let transport = ScriptedServer::new(move |request| {
         if beside.sent().is_empty() {
             saved.put(&beside.rotate());
         }
-        ready(Ok(beside.respond(&body)))
+        beside.respond(request)
     });
     let client = Client::new(URL, ID, SECRET).unwrap().transport(transport);
     let source = RefreshToken::stored(client, store.clone());
@@ -268,7 +267,7 @@ async fn a_hundred_refusals_at_once_never_use_a_rotating_token_twice() {
     for number in 2..10 {
         clock.advance(Duration::from_secs(10));
         api.revoke(&format!("access-{}", number - 1));
-        api.accept(&format!("access-{number}"));
+        api.accept(format!("access-{number}"));
         let callers: Vec<_> = (0..100)
             .map(|_| tokio::spawn(client.clone().oneshot(request(""))))
             .collect();

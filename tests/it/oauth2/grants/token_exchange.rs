@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use tower_auth::oauth2::{ClientCredentials, TokenExchange};
 use tower_auth::{Error, Reason, SecretSource, Token, TokenCache, TokenSource};
+use tower_auth_test::ScriptedSource;
 
 use crate::support::form_server::{FormServer, refusal};
 use crate::support::token_server::{ID, SECRET, all_text_of, expiry};
-use crate::support::{Counting, ScriptedSource};
 
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
@@ -123,7 +123,7 @@ fn a_parameter_that_somebody_else_sets_is_refused() {
         "client_assertion",
         "",
     ] {
-        let source = TokenExchange::new(server().client(), Counting::default());
+        let source = TokenExchange::new(server().client(), ScriptedSource::default());
         assert!(source.param(name, "x").unwrap_err().is_config(), "{name}");
     }
 }
@@ -131,7 +131,7 @@ fn a_parameter_that_somebody_else_sets_is_refused() {
 #[tokio::test]
 async fn each_fetch_asks_the_subject_and_a_cache_fetches_it_once() {
     let server = server();
-    let subject = Counting::default();
+    let subject = ScriptedSource::default();
     let source = TokenExchange::new(server.client(), subject.clone());
     for _ in 0..3 {
         fetch(&source).await.unwrap();
@@ -140,21 +140,21 @@ async fn each_fetch_asks_the_subject_and_a_cache_fetches_it_once() {
 
     // Two exchanges share the subject token of one cache.
     let server = self::server();
-    let subject = Counting::default();
+    let subject = ScriptedSource::default();
     let cache = TokenCache::new(subject.clone());
     for audience in ["stock", "billing"] {
         let source = TokenExchange::new(server.client(), cache.clone()).audience(audience);
         fetch(&source).await.unwrap();
     }
     assert_eq!(subjects(&server), ["token-1", "token-1"]);
-    assert_eq!(subject.issued(), 1);
+    assert_eq!(subject.tokens_issued(), 1);
 }
 
 #[tokio::test]
 async fn a_subject_that_is_not_accepted_any_more_is_replaced_and_exchanged_once_more() {
     for code in ["invalid_request", "invalid_grant"] {
         let server = accepting("token-2", code);
-        let cache = TokenCache::new(Counting::default());
+        let cache = TokenCache::new(ScriptedSource::default());
         let source = TokenExchange::new(server.client(), cache.clone());
         assert_eq!(fetch(&source).await.unwrap(), "exchanged-2");
         assert_eq!(subjects(&server), ["token-1", "token-2"]);
@@ -166,7 +166,7 @@ async fn a_subject_that_is_not_accepted_any_more_is_replaced_and_exchanged_once_
 #[tokio::test]
 async fn one_that_is_refused_as_well_is_the_end_of_it() {
     let server = accepting("none", "invalid_grant");
-    let subject = Counting::default();
+    let subject = ScriptedSource::default();
     let source = TokenExchange::new(server.client(), TokenCache::new(subject.clone()));
     let error = fetch(&source).await.unwrap_err();
     assert!(
@@ -174,7 +174,7 @@ async fn one_that_is_refused_as_well_is_the_end_of_it() {
         "{error:?}"
     );
     assert_eq!(subjects(&server), ["token-1", "token-2"]);
-    assert_eq!(subject.issued(), 2);
+    assert_eq!(subject.tokens_issued(), 2);
 }
 
 /// While the next exchange waits for its backoff, callers don't cause fetches of the subject
@@ -182,25 +182,25 @@ async fn one_that_is_refused_as_well_is_the_end_of_it() {
 #[tokio::test(start_paused = true)]
 async fn behind_a_cache_a_subject_that_is_always_refused_is_no_loop() {
     let server = accepting("none", "invalid_request");
-    let subject = Counting::default();
+    let subject = ScriptedSource::default();
     let source = TokenExchange::new(server.client(), TokenCache::new(subject.clone()));
     let cache = crate::support::paused(source).build();
     for _ in 0..59 {
         cache.token().await.unwrap_err();
         tokio::time::advance(Duration::from_secs(1)).await;
     }
-    assert_eq!((server.forms().len(), subject.issued()), (2, 2));
+    assert_eq!((server.forms().len(), subject.tokens_issued()), (2, 2));
 }
 
 #[tokio::test]
 async fn a_subject_that_stays_the_same_is_not_sent_again() {
     let server = accepting("none", "invalid_request");
-    let asked = ScriptedSource::new(|_| Token::bearer("the-same"));
+    let asked = ScriptedSource::from_fn(|_| Token::bearer("the-same"));
     let source = TokenExchange::new(server.client(), asked.clone());
     let error = fetch(&source).await.unwrap_err();
     assert_eq!(error.code(), Some("invalid_request"));
     assert_eq!(subjects(&server), ["the-same"]);
-    assert_eq!(asked.asked(), 2);
+    assert_eq!(asked.fetches(), 2);
 }
 
 #[tokio::test]
@@ -210,7 +210,7 @@ async fn an_actor_that_is_not_accepted_any_more_is_replaced_too() {
         _ => refusal("invalid_request"),
     });
     let source = TokenExchange::new(server.client(), SecretSource::from("the-subject"))
-        .actor(TokenCache::new(Counting::default()));
+        .actor(TokenCache::new(ScriptedSource::default()));
     assert_eq!(fetch(&source).await.unwrap(), "exchanged-2");
     assert_eq!(subjects(&server), ["the-subject", "the-subject"]);
 }
@@ -224,11 +224,15 @@ async fn any_other_refusal_is_none_of_the_subjects_fault() {
         (503, "invalid"),
     ] {
         let server = FormServer::new(move |_, _| (status, format!(r#"{{"error":"{code}"}}"#)));
-        let subject = Counting::default();
+        let subject = ScriptedSource::default();
         let source = TokenExchange::new(server.client(), subject.clone());
         let error = fetch(&source).await.unwrap_err();
         assert_eq!(error.code(), Some(code));
-        assert_eq!((server.forms().len(), subject.issued()), (1, 1), "{code}");
+        assert_eq!(
+            (server.forms().len(), subject.tokens_issued()),
+            (1, 1),
+            "{code}"
+        );
     }
 }
 
@@ -236,9 +240,9 @@ async fn any_other_refusal_is_none_of_the_subjects_fault() {
 async fn a_subject_that_cannot_be_fetched_is_the_error_and_nothing_is_sent() {
     let server = server();
     let error = || Err(Error::transient("the vault is busy"));
-    let subject = TokenExchange::new(server.client(), ScriptedSource::new(move |_| error()));
-    let actor = TokenExchange::new(server.client(), Counting::default())
-        .actor(ScriptedSource::new(move |_| error()));
+    let subject = TokenExchange::new(server.client(), ScriptedSource::from_fn(move |_| error()));
+    let actor = TokenExchange::new(server.client(), ScriptedSource::default())
+        .actor(ScriptedSource::from_fn(move |_| error()));
     for source in [subject, actor] {
         let error = fetch(&source).await.unwrap_err();
         assert!(error.is_source() && error.is_transient(), "{error:?}");
@@ -379,7 +383,7 @@ async fn closing_revokes_the_exchanged_token_and_closes_subject_and_actor() {
 #[tokio::test]
 async fn closing_leaves_a_cache_below_open_for_the_others() {
     let server = server();
-    let subject = TokenCache::new(Counting::default());
+    let subject = TokenCache::new(ScriptedSource::default());
     let cache = TokenCache::new(TokenExchange::new(server.client(), subject.clone()));
     cache.token().await.unwrap();
     cache.close().await;

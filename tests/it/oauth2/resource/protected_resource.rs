@@ -29,7 +29,9 @@ fn metadata() -> Value {
 
 /// Returns a 401 with this challenge.
 fn refusal(challenge: &str) -> Page {
-    Page::new(401, "who are you?").with_header("www-authenticate", challenge)
+    Page::new(401)
+        .body("who are you?")
+        .header("www-authenticate", challenge)
 }
 
 /// Serves an API that names the location of its metadata and its authorization server.
@@ -37,7 +39,7 @@ fn web() -> Web {
     let web = Web::default();
     let challenge = format!(r#"Bearer realm="mcp", resource_metadata="{METADATA}""#);
     web.put(API, refusal(&challenge));
-    web.put(METADATA, Page::json(&metadata()));
+    web.put(METADATA, Page::json(200, metadata()));
     put_server(&web, ISSUER);
     web
 }
@@ -49,10 +51,10 @@ fn put_server(web: &Web, issuer: &str) {
         "revocation_endpoint": format!("{issuer}/oauth/revoke"),
     });
     let well_known = format!("{issuer}/.well-known/oauth-authorization-server");
-    web.put(&well_known, Page::json(&metadata));
+    web.put(&well_known, Page::json(200, &metadata));
     let token = json!({"access_token": "issued", "token_type": "Bearer", "expires_in": 3600});
-    web.put(&format!("{issuer}/oauth/token"), Page::json(&token));
-    web.put(&format!("{issuer}/oauth/revoke"), Page::new(200, ""));
+    web.put(&format!("{issuer}/oauth/token"), Page::json(200, &token));
+    web.put(&format!("{issuer}/oauth/revoke"), Page::new(200));
 }
 
 fn source_of(web: &Web, resource: &str, allowed: &[&str]) -> Result<ProtectedResource, Error> {
@@ -80,7 +82,7 @@ async fn fetch(source: &ProtectedResource) -> Result<Token, Error> {
 /// Fetches with this metadata, and returns the result.
 async fn fetch_with(metadata: &Value) -> (Web, Result<Token, Error>) {
     let web = web();
-    web.put(METADATA, Page::json(metadata));
+    web.put(METADATA, Page::json(200, metadata));
     let fetched = fetch(&source(&web)).await;
     (web, fetched)
 }

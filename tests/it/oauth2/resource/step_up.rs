@@ -14,10 +14,11 @@ use tower::{Layer, Service, service_fn};
 use tower_auth::challenge::StepUpChallenge;
 use tower_auth::oauth2::{Client, ClientCredentials, StepUp, StepUpRequest};
 use tower_auth::{AuthLayer, BoxError, Error, NotReplayed, Reason, Token, TokenCache, TokenSource};
+use tower_auth_test::{ScriptedSource, run_until_idle};
 
 use crate::support::serving::{ServerResponse, respond, serving};
 use crate::support::token_server::{ID, SECRET, URL};
-use crate::support::{Counting, call, paused, request, run_until_idle};
+use crate::support::{call, paused, request};
 
 /// A server that records each request, and issues a token that contains the request.
 #[derive(Clone, Default)]
@@ -141,7 +142,7 @@ fn why(response: &Response<()>) -> Option<&NotReplayed> {
 
 #[tokio::test]
 async fn a_403_for_want_of_scope_says_which_and_costs_no_fetch() {
-    let source = Counting::default();
+    let source = ScriptedSource::default();
     let layer = crate::support::layer(source.clone());
     let challenge = r#"Basic, DPoP error="insufficient_scope", scope="write delete""#;
     let response = ask(&layer, &wanting("more", 403, challenge)).await.unwrap();
@@ -153,13 +154,13 @@ async fn a_403_for_want_of_scope_says_which_and_costs_no_fetch() {
         why(&response),
         Some(NotReplayed::InsufficientScope)
     ));
-    assert_eq!(source.issued(), 1);
+    assert_eq!(source.tokens_issued(), 1);
     assert!(layer.cache().status().is_accepted());
 }
 
 #[tokio::test]
 async fn a_401_for_want_of_a_better_login_says_which_and_keeps_the_token() {
-    let source = Counting::default();
+    let source = ScriptedSource::default();
     let layer = crate::support::layer(source.clone());
     let challenge =
         r#"Bearer error="insufficient_user_authentication", acr_values="mfa pop", max_age="300""#;
@@ -173,7 +174,7 @@ async fn a_401_for_want_of_a_better_login_says_which_and_keeps_the_token() {
         Some(NotReplayed::InsufficientUserAuthentication)
     ));
     assert_eq!(layer.cache().token().await.unwrap().secret(), "token-1");
-    assert_eq!(source.issued(), 1);
+    assert_eq!(source.tokens_issued(), 1);
 }
 
 #[tokio::test]

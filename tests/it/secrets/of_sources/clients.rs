@@ -156,7 +156,7 @@ async fn metadata_with_a_secret_in_an_odd_place_is_not_quoted_there() {
         json!({ "resource": resource, "authorization_servers": ["https://a.example.com/?planted"] }),
     ] {
         let web = Web::default();
-        let page = Page::json(&odd);
+        let page = Page::json(200, &odd);
         web.put(
             "https://id.example.com/.well-known/oauth-authorization-server",
             page.clone(),

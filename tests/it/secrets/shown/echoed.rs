@@ -14,10 +14,11 @@ use serde_json::json;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_auth::oauth2::ClientCredentials;
 use tower_auth::{Reason, TokenCache, TokenSource};
+use tower_auth_test::Api;
 
+use crate::support::request;
 use crate::support::secret_finder::SecretFinder;
 use crate::support::serving::serving;
-use crate::support::{Api, request};
 
 /// A secret with characters that each format encodes differently.
 const CLIENT_SECRET: &str = "planted+client/secret: \"of\" the\\planted client";

@@ -5,14 +5,15 @@ use std::time::Duration;
 use tokio_test::task;
 use tower::{Layer, ServiceExt};
 use tower_auth::{Error, NotReplayed, Reason, Token, TokenCache};
+use tower_auth_test::{Api, Fetch, controlled_source, run_until_idle};
 
 use crate::support::secret_finder::{SecretFinder, shows_a_secret};
-use crate::support::{Api, Fetch, paused, request, run_until_idle, source};
+use crate::support::{paused, request};
 
 #[tokio::test(start_paused = true)]
 async fn fetch_refresh_and_replay_leave_no_secret_behind() {
     let finder = SecretFinder::start();
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let cache = paused(source)
         .fetch_timeout(Duration::from_secs(20))
         .build();
@@ -29,7 +30,7 @@ async fn fetch_refresh_and_replay_leave_no_secret_behind() {
     tokio::time::advance(hour - Duration::from_secs(200)).await;
     let response = send();
     let refresh = fetches.next().await;
-    assert_eq!(refresh.reason, Reason::Stale);
+    assert_eq!(refresh.reason(), Reason::Stale);
     finder.print(&layer);
     refresh.fail("the vault is sealed");
     assert_eq!(response.await.unwrap().unwrap().status(), 200);
@@ -45,13 +46,13 @@ async fn fetch_refresh_and_replay_leave_no_secret_behind() {
     api.accept("planted-3");
     let response = send();
     let fetch = fetches.next().await;
-    assert_eq!(fetch.reason, Reason::Refused);
+    assert_eq!(fetch.reason(), Reason::Refused);
     fetch.issue("planted-3");
     let response = response.await.unwrap().unwrap();
     assert_eq!(response.status(), 200);
     finder.print(&response);
 
-    fetches.none().await;
+    fetches.assert_none().await;
     finder.end();
 }
 
@@ -68,7 +69,7 @@ async fn a_refusal_that_is_not_replayed_leaves_no_secret_behind() {
         (drop, "Fetch"),
     ];
     for (complete, expected) in completions {
-        let (source, mut fetches) = source();
+        let (source, mut fetches) = controlled_source();
         let layer = crate::support::layer_from(paused(source).build());
         let client = layer.layer(Api::default());
         let response = tokio::spawn(client.oneshot(request("planted")));

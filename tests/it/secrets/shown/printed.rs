@@ -14,10 +14,11 @@ use tower::{Layer, ServiceExt};
 use tower_auth::layer::AuthRequest;
 use tower_auth::oauth2::EndpointUrl;
 use tower_auth::{NotReplayed, Origin, Reason, Token, TokenCache};
+use tower_auth_test::{controlled_source, run_until_idle};
 use tower_test::mock;
 
 use crate::support::secret_finder::{PLANTED, SecretFinder};
-use crate::support::{call, request, run_until_idle, source};
+use crate::support::{call, request};
 
 #[test]
 fn a_token_does_not_show_its_secret() {
@@ -81,7 +82,7 @@ fn a_setting_that_is_wrong_is_not_quoted_where_it_may_hold_a_secret() {
 #[tokio::test]
 async fn no_state_of_a_request_shows_its_credential() {
     let finder = SecretFinder::start();
-    let (source, mut fetches) = source();
+    let (source, mut fetches) = controlled_source();
     let cache = TokenCache::builder(source);
     finder.print(&cache);
     let layer = crate::support::layer_from(cache.build());

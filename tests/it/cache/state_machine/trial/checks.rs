@@ -43,10 +43,10 @@ impl Trial {
                 None => !self.flights.values().any(|known| *known == asked.flight),
             };
             let Some(nth) = self.model.asked.iter().position(is_it) else {
-                panic!("{}: nobody needs it, {}", self.doing, fetch.reason);
+                panic!("{}: nobody needs it, {}", self.doing, fetch.reason());
             };
             let asked = self.model.asked.remove(nth);
-            assert_eq!(fetch.reason, asked.reason, "{}", self.doing);
+            assert_eq!(fetch.reason(), asked.reason, "{}", self.doing);
             self.flights.insert(task, asked.flight);
             self.open.push((asked.flight, fetch));
         }

@@ -1,7 +1,7 @@
 //! Which parameters the browser returns with, and whether they belong to the request.
 
 use super::{CALLBACK, begin, logged_in, login, query, read};
-use crate::support::login_server::{BROKEN, LoginServer, ScriptedResponse};
+use crate::support::login_server::{BROKEN, LoginServer, Response};
 use crate::support::refresh_store::Store;
 use crate::support::token_server::all_text_of;
 
@@ -170,7 +170,7 @@ async fn the_response_to_another_request_is_refused_and_not_sent() {
 /// The first try may have used up the code, so the code isn't sent again.
 #[tokio::test]
 async fn a_code_is_sent_once() {
-    let refused: ScriptedResponse = (400, r#"{"error":"invalid_grant"}"#);
+    let refused: Response = (400, r#"{"error":"invalid_grant"}"#);
     for response in [BROKEN, (503, ""), (429, ""), refused, (200, "no json")] {
         let server = LoginServer::responding([response]);
         let store = Store::default();

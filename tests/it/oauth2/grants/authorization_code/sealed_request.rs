@@ -9,9 +9,9 @@ use proptest::prelude::*;
 use tower_auth::Error;
 use tower_auth::fleet::Keyring;
 use tower_auth::oauth2::{AuthorizationCode, AuthorizationRequest};
+use tower_auth_test::ScriptedSource;
 
 use super::{CALLBACK, begin, login, query};
-use crate::support::Counting;
 use crate::support::breakable_store::{BreakableStore, KEY, keyring};
 use crate::support::login_server::{ISSUED, LoginServer};
 use crate::support::token_server::all_text_of;
@@ -177,7 +177,7 @@ async fn a_text_that_was_cut_or_changed_anywhere_does_not_open() {
 #[tokio::test(start_paused = true)]
 async fn a_token_of_a_fleet_is_no_request_though_the_key_is_the_same() {
     let store = BreakableStore::default();
-    let source = Counting::lasting(Duration::from_secs(3600));
+    let source = ScriptedSource::expiring(Duration::from_secs(3600));
     store.process(source).token().await.unwrap();
     let token = URL_SAFE_NO_PAD.encode(&store.stored()[0]);
     assert!(refused(&keyring(), &token).contains("for another purpose"));
@@ -185,7 +185,7 @@ async fn a_token_of_a_fleet_is_no_request_though_the_key_is_the_same() {
     // A process that finds a sealed login in its store ignores it, and fetches a token.
     let sealed = begin().await.seal(&keyring()).unwrap();
     store.put(URL_SAFE_NO_PAD.decode(sealed).unwrap());
-    let source = Counting::lasting(Duration::from_secs(3600));
+    let source = ScriptedSource::expiring(Duration::from_secs(3600));
     let token = store.process(source).token().await.unwrap();
     assert_eq!(token.secret(), "token-1");
 }

@@ -9,12 +9,13 @@ use sha2::{Digest, Sha256};
 use tower::{Layer, ServiceExt};
 use tower_auth::oauth2::{AuthorizationCode, Client, RefreshToken};
 use tower_auth::{Reason, TokenSource};
+use tower_auth_test::Api;
 
 use super::{AUTHORIZE, CALLBACK, logged_in, login, query, read};
 use crate::support::login_server::{BROKEN, ISSUED, LoginServer, REFRESHED, form};
 use crate::support::refresh_store::Store;
 use crate::support::token_server::{ID, SECRET, URL, all_text_of, expiry};
-use crate::support::{Api, request};
+use crate::support::{credentials, request};
 
 #[tokio::test]
 async fn the_exchange_is_that_of_the_rfcs() {
@@ -88,7 +89,7 @@ async fn an_api_that_refuses_the_token_just_issued_gets_the_next() {
     let client = crate::support::layer(source).layer(api.clone());
     let response = client.oneshot(request("")).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
-    assert_eq!(api.credentials(), ["Bearer first", "Bearer second"]);
+    assert_eq!(credentials(&api), ["Bearer first", "Bearer second"]);
 }
 
 #[tokio::test(start_paused = true)]

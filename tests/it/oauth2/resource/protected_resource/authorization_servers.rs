@@ -7,7 +7,7 @@ use super::{
     source_of, web,
 };
 use crate::support::token_server::all_text_of;
-use crate::support::web::Page;
+use crate::support::web::{Page, is_bare, line};
 
 #[tokio::test]
 async fn the_first_authorization_server_that_is_allowed_is_asked_and_no_other() {
@@ -24,7 +24,7 @@ async fn the_first_authorization_server_that_is_allowed_is_asked_and_no_other() 
         put_server(&web, server);
     }
     let metadata = changed(|it| it["authorization_servers"] = offered);
-    web.put(METADATA, Page::json(&metadata));
+    web.put(METADATA, Page::json(200, &metadata));
     let source = source_of(&web, API, &[ISSUER, other]).unwrap();
     fetch(&source).await.unwrap();
     let lines = web.take_lines();
@@ -46,7 +46,7 @@ async fn an_authorization_server_that_is_not_allowed_is_never_asked_anything() {
         let web = web();
         put_server(&web, offered);
         let metadata = changed(|it| it["authorization_servers"] = json!([offered]));
-        web.put(METADATA, Page::json(&metadata));
+        web.put(METADATA, Page::json(200, &metadata));
         let source = source(&web);
         for _ in 0..3 {
             let error = fetch(&source).await.unwrap_err();
@@ -55,9 +55,9 @@ async fn an_authorization_server_that_is_not_allowed_is_never_asked_anything() {
             let told = offered.replace("?x", "?…");
             assert!(error.to_string().contains(&format!("`{told}`")), "{error}");
         }
-        for asked in web.asked() {
-            assert!(asked.line.starts_with("GET https://mcp.example.com/"));
-            assert!(asked.is_bare());
+        for asked in &web.asked() {
+            assert!(line(asked).starts_with("GET https://mcp.example.com/"));
+            assert!(is_bare(asked));
         }
     }
 }
@@ -90,17 +90,14 @@ async fn metadata_without_authorization_servers_is_an_error() {
 async fn what_is_no_metadata_is_an_error_that_says_what_it_is() {
     let long = format!(r#"{{"x":"{}"}}"#, "x".repeat(64 * 1024));
     for (page, what) in [
-        (Page::new(200, "<html>"), "is not valid JSON"),
-        (Page::new(200, "7"), "is JSON, but not an object"),
-        (Page::new(200, long), "is longer than 64 KiB"),
-        (
-            Page::new(302, "").with_header("location", ROOT),
-            "is a redirect",
-        ),
+        (Page::new(200).body("<html>"), "is not valid JSON"),
+        (Page::new(200).body("7"), "is JSON, but not an object"),
+        (Page::new(200).body(long), "is longer than 64 KiB"),
+        (Page::new(302).header("location", ROOT), "is a redirect"),
     ] {
         let web = web();
         web.put(METADATA, page);
-        web.put(ROOT, Page::json(&metadata()));
+        web.put(ROOT, Page::json(200, metadata()));
         let error = fetch(&source(&web)).await.unwrap_err();
         assert!(error.is_reply(), "{error}");
         assert!(error.to_string().contains(what), "{error}");
@@ -108,8 +105,8 @@ async fn what_is_no_metadata_is_an_error_that_says_what_it_is() {
     }
     // If the challenge names a location, only that location is used.
     let web = web();
-    web.put(METADATA, Page::new(404, ""));
-    web.put(ROOT, Page::json(&metadata()));
+    web.put(METADATA, Page::new(404));
+    web.put(ROOT, Page::json(200, metadata()));
     let error = fetch(&source(&web)).await.unwrap_err();
     assert!(error.is_permanent(), "{error}");
     assert_eq!(web.take_lines().len(), 2);
@@ -139,7 +136,7 @@ async fn nothing_shows_the_query_of_the_resource() {
     let web = web();
     let url = "https://mcp.example.com/mcp?key=planted";
     let source = source_of(&web, url, &[ISSUER]).unwrap();
-    for page in [Page::new(404, ""), Page::new(500, ""), Page::new(200, "{}")] {
+    for page in [Page::new(404), Page::new(500), Page::new(200).body("{}")] {
         web.put(&format!("{METADATA}?key=planted"), page);
         let error = fetch(&source).await.unwrap_err();
         let text = format!("{source:?} {}", all_text_of(&error));

@@ -8,10 +8,11 @@ use serde_json::json;
 use tokio::time::{Instant, advance};
 use tower_auth::oauth2::{ClientCredentials, ProtectedResource, Protection};
 use tower_auth::{Error, Token, TokenSource};
+use tower_auth_test::{ScriptedSource, run_until_idle};
 
 use super::{API, ISSUER, METADATA, TOKEN, changed, fetch, metadata, source, web};
-use crate::support::web::{Page, Web};
-use crate::support::{ScriptedSource, paused, run_until_idle};
+use crate::support::paused;
+use crate::support::web::{Page, Web, line};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -36,7 +37,7 @@ fn counting<T: TokenSource + Clone>(
 async fn the_source_is_made_once_until_the_metadata_changes() {
     let web = web();
     let made = Arc::new(AtomicUsize::new(0));
-    let inner = ScriptedSource::new(|_| Token::bearer("token"));
+    let inner = ScriptedSource::from_fn(|_| Token::bearer("token"));
     let source = counting(&web, &made, inner.clone());
     for _ in 0..5 {
         fetch(&source).await.unwrap();
@@ -52,7 +53,7 @@ async fn the_source_is_made_once_until_the_metadata_changes() {
     let metadata = changed(|it| it["authorization_servers"] = servers);
     web.put(
         METADATA,
-        Page::json(&metadata).with_header("cache-control", "max-age=600"),
+        Page::json(200, &metadata).header("cache-control", "max-age=600"),
     );
     fetch(&source).await.unwrap();
     assert_eq!(made.load(Ordering::SeqCst), 1);
@@ -64,7 +65,7 @@ async fn the_source_is_made_once_until_the_metadata_changes() {
     advance(10 * MINUTE).await;
     fetch(&source).await.unwrap();
     assert_eq!(web.take_lines().len(), 2);
-    assert_eq!(inner.asked(), 9);
+    assert_eq!(inner.fetches(), 9);
 }
 
 #[tokio::test(start_paused = true)]
@@ -73,13 +74,16 @@ async fn the_old_metadata_stays_in_use_when_new_cannot_be_fetched() {
     let source = source(&web);
     fetch(&source).await.unwrap();
     for page in [
-        Page::new(503, ""),
-        Page::new(404, ""),
-        Page::new(200, "<html>"),
-        Page::hanging(),
-        Page::json(&changed(|it| {
-            it["authorization_servers"] = json!(["https://evil.example.com"]);
-        })),
+        Page::new(503),
+        Page::new(404),
+        Page::new(200).body("<html>"),
+        Page::stall(),
+        Page::json(
+            200,
+            changed(|it| {
+                it["authorization_servers"] = json!(["https://evil.example.com"]);
+            }),
+        ),
     ] {
         web.put(METADATA, page);
         advance(HOUR).await;
@@ -100,7 +104,7 @@ async fn the_old_metadata_stays_in_use_when_new_cannot_be_fetched() {
 #[tokio::test(start_paused = true)]
 async fn the_first_search_is_within_the_timeout() {
     let web = web();
-    web.put(API, Page::hanging());
+    web.put(API, Page::stall());
     let source = source(&web).timeout(Duration::from_secs(3));
     let start = Instant::now();
     let error = fetch(&source).await.unwrap_err();
@@ -112,7 +116,7 @@ async fn the_first_search_is_within_the_timeout() {
 async fn a_failure_of_the_source_that_stays_has_the_metadata_looked_at_again() {
     let web = web();
     let made = Arc::new(AtomicUsize::new(0));
-    let inner = ScriptedSource::new(|attempt| match attempt {
+    let inner = ScriptedSource::from_fn(|attempt| match attempt {
         1 => Token::bearer("token"),
         2 => Err(Error::transient("reset")),
         // An origin that can't be parsed is a permanent error.
@@ -149,7 +153,7 @@ async fn the_protection_says_what_was_found() {
     let see = Arc::clone(&seen);
     let build = move |protection: Protection| {
         *see.lock().unwrap() = Some(protection);
-        Ok(ScriptedSource::new(|_| Token::bearer("token")))
+        Ok(ScriptedSource::from_fn(|_| Token::bearer("token")))
     };
     let source = ProtectedResource::new(API, [ISSUER], build)
         .unwrap()
@@ -171,18 +175,18 @@ async fn closing_goes_to_the_source_that_was_made() {
     let token = fetch(&source).await.unwrap();
     source.close(Some(token)).await.unwrap();
     let asked = web.asked().pop().unwrap();
-    assert_eq!(asked.line, "POST https://id.example.com/oauth/revoke");
+    assert_eq!(line(&asked), "POST https://id.example.com/oauth/revoke");
     assert_eq!(asked.param("token").unwrap(), "issued");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_hiccup_on_the_way_passes_within_the_fetch() {
     let web = web();
-    web.put(METADATA, Page::new(502, ""));
+    web.put(METADATA, Page::new(502));
     let cache = paused(source(&web)).build();
     let caller = tokio::spawn(cache.token());
     run_until_idle().await;
     assert_eq!(web.times(&format!("GET {METADATA}")), 1);
-    web.put(METADATA, Page::json(&metadata()));
+    web.put(METADATA, Page::json(200, metadata()));
     assert_eq!(caller.await.unwrap().unwrap().secret(), "issued");
 }

@@ -31,7 +31,7 @@ fn source() -> (ProtectedResource, Web) {
     web.put(&format!("{API}/"), refusal(&challenge));
     let metadata = json!({"resource": API, "authorization_servers": ["https://id.example.com"]});
     for path in ["one", "two"] {
-        web.put(&format!("{API}/{path}"), Page::json(&metadata));
+        web.put(&format!("{API}/{path}"), Page::json(200, &metadata));
     }
     let build = |protection: Protection| {
         Ok(move |_| {

@@ -7,7 +7,7 @@ use super::{
     source_of, web,
 };
 use crate::support::token_server::SECRET;
-use crate::support::web::Page;
+use crate::support::web::{Page, is_bare, line};
 
 const SERVER: &str = "https://id.example.com/.well-known/oauth-authorization-server";
 
@@ -17,7 +17,7 @@ async fn the_refusal_leads_to_the_metadata_and_that_to_the_authorization_server(
     let token = fetch(&source(&web)).await.unwrap();
     assert_eq!(token.secret(), "issued");
     let asked = web.asked();
-    let lines: Vec<_> = asked.iter().map(|asked| asked.line.as_str()).collect();
+    let lines: Vec<_> = asked.iter().map(line).collect();
     let expected = [
         format!("GET {API}"),
         format!("GET {METADATA}"),
@@ -27,7 +27,7 @@ async fn the_refusal_leads_to_the_metadata_and_that_to_the_authorization_server(
     assert_eq!(lines, expected);
     // The credential goes to the token endpoint and nowhere else.
     for asked in &asked[..3] {
-        assert!(asked.is_bare(), "{asked:?}");
+        assert!(is_bare(asked), "{asked:?}");
     }
     assert_eq!(asked[3].param("client_secret").unwrap(), SECRET);
     assert_eq!(asked[3].param("resource").unwrap(), API);
@@ -69,7 +69,7 @@ async fn the_scopes_are_those_of_the_challenge_or_else_of_the_metadata() {
     ] {
         let web = web();
         web.put(API, refusal(&challenge));
-        web.put(METADATA, Page::json(&metadata));
+        web.put(METADATA, Page::json(200, &metadata));
         fetch(&source(&web)).await.unwrap();
         let asked = web.asked().pop().unwrap();
         assert_eq!(asked.param("scope").as_deref(), scope, "{challenge}");
@@ -80,11 +80,11 @@ async fn the_scopes_are_those_of_the_challenge_or_else_of_the_metadata() {
 async fn without_a_hint_the_metadata_is_at_the_well_known_places() {
     for page in [
         refusal("Bearer"),
-        Page::new(401, ""),
-        Page::new(200, ""),
-        Page::new(302, "").with_header("location", "https://elsewhere.example.com"),
-        Page::new(404, ""),
-        Page::new(405, ""),
+        Page::new(401),
+        Page::new(200),
+        Page::new(302).header("location", "https://elsewhere.example.com"),
+        Page::new(404),
+        Page::new(405),
     ] {
         let web = web();
         web.put(API, page);
@@ -93,8 +93,8 @@ async fn without_a_hint_the_metadata_is_at_the_well_known_places() {
         assert_eq!(lines[1], format!("GET {METADATA}"));
         assert_eq!(lines.len(), 4);
         // If the first location has no metadata, the root is tried.
-        web.put(METADATA, Page::new(404, ""));
-        web.put(ROOT, Page::json(&metadata()));
+        web.put(METADATA, Page::new(404));
+        web.put(ROOT, Page::json(200, metadata()));
         fetch(&source(&web)).await.unwrap();
         let lines = web.take_lines();
         assert_eq!(
@@ -102,7 +102,7 @@ async fn without_a_hint_the_metadata_is_at_the_well_known_places() {
             [format!("GET {METADATA}"), format!("GET {ROOT}")]
         );
         // Here, the root has no metadata either.
-        web.put(ROOT, Page::new(410, ""));
+        web.put(ROOT, Page::new(410));
         let error = fetch(&source(&web)).await.unwrap_err();
         assert!(error.is_permanent() && error.is_denied(), "{error}");
         assert_eq!(error.status().unwrap(), 410);
@@ -134,22 +134,22 @@ async fn the_well_known_place_is_between_the_host_and_the_path() {
 async fn a_resource_in_trouble_may_be_well_again_soon() {
     for status in [408, 425, 429, 500, 503] {
         let web = web();
-        web.put(API, Page::new(status, "").with_header("retry-after", "3"));
+        web.put(API, Page::new(status).header("retry-after", "3"));
         let error = fetch(&source(&web)).await.unwrap_err();
         assert!(error.is_transient(), "{error}");
         assert_eq!(error.retry_after(), Some(Duration::from_secs(3)));
         assert_eq!(web.take_lines(), [format!("GET {API}")]);
     }
     let web = web();
-    web.put(API, Page::breaking());
+    web.put(API, Page::reset());
     let error = fetch(&source(&web)).await.unwrap_err();
     assert!(error.is_transport(), "{error}");
     // If the metadata request fails transiently, no other location is tried.
-    for page in [Page::new(503, ""), Page::breaking()] {
+    for page in [Page::new(503), Page::reset()] {
         let web = self::web();
-        web.put(API, Page::new(401, ""));
+        web.put(API, Page::new(401));
         web.put(METADATA, page);
-        web.put(ROOT, Page::json(&metadata()));
+        web.put(ROOT, Page::json(200, metadata()));
         let error = fetch(&source(&web)).await.unwrap_err();
         assert!(error.is_transient(), "{error}");
         assert_eq!(web.take_lines().len(), 2);
@@ -174,7 +174,7 @@ async fn metadata_on_another_origin_is_not_asked_for() {
             API,
             refusal(&format!(r#"Bearer resource_metadata="{place}""#)),
         );
-        web.put(place, Page::json(&metadata()));
+        web.put(place, Page::json(200, metadata()));
         let error = fetch(&source(&web)).await.unwrap_err();
         assert!(error.is_config() && error.is_permanent(), "{error}");
         assert_eq!(web.take_lines(), [format!("GET {API}")], "{place}");
@@ -186,7 +186,7 @@ async fn metadata_on_another_origin_is_not_asked_for() {
         API,
         refusal(&format!(r#"Bearer resource_metadata="{place}""#)),
     );
-    web.put(place, Page::json(&metadata()));
+    web.put(place, Page::json(200, metadata()));
     fetch(&source(&web)).await.unwrap();
 }
 
@@ -244,7 +244,7 @@ async fn metadata_of_what_the_resource_is_a_part_of_counts_for_it() {
         web.put(resource, refusal(&challenge));
         web.put(
             &place,
-            Page::json(&changed(|it| it["resource"] = name.into())),
+            Page::json(200, changed(|it| it["resource"] = name.into())),
         );
         let fetched = fetch(&source_of(&web, resource, &[ISSUER]).unwrap()).await;
         assert_eq!(fetched.is_ok(), is_good, "{place} {name}");
@@ -259,6 +259,6 @@ async fn metadata_of_what_the_resource_is_a_part_of_counts_for_it() {
     let challenge = r#"Bearer resource_metadata="https://mcp.example.com/meta""#;
     web.put(API, refusal(challenge));
     let metadata = changed(|it| it["resource"] = host.into());
-    web.put("https://mcp.example.com/meta", Page::json(&metadata));
+    web.put("https://mcp.example.com/meta", Page::json(200, &metadata));
     fetch(&source(&web)).await.unwrap_err();
 }
