@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Set `TOKEN_URL` and `API_URL` (an origin, without a path) to use servers other than Auth0's and
-//! METI's.
+//! METI's. Set `AUDIENCE` and `SCOPE` if those servers expect others than METI's.
 #![allow(clippy::print_stdout)]
 
 mod support;
@@ -32,10 +32,12 @@ async fn main() -> Result<(), Report> {
     let id = required("AUTH0_CLIENT_ID")?;
     let secret = required("AUTH0_CLIENT_SECRET")?;
     let api_url = optional("API_URL").unwrap_or(API_URL.into());
+    let audience = optional("AUDIENCE").unwrap_or(AUDIENCE.into());
+    let scope = optional("SCOPE").unwrap_or(SCOPE.into());
 
     let source = ClientCredentials::new(&token_url, id, secret)?
-        .audience(AUDIENCE)
-        .scope(SCOPE)
+        .audience(&audience)
+        .scope(scope)
         .json();
     let cache = TokenCache::new(source);
     let client = ServiceBuilder::new()
@@ -46,18 +48,19 @@ async fn main() -> Result<(), Report> {
     let response = client.oneshot(request).await?;
 
     if response.status().is_success() {
-        print_account(&cache.token().await?)?;
+        print_account(&cache.token().await?, &audience)?;
         println!("{}", response.text().await?);
         return Ok(());
     }
-    Err(explain(&response).into())
+    Err(explain(&response, &audience).into())
 }
 
 /// Prints the account and the role that the token is for, if the token contains them. Only the API
 /// verifies these claims.
-fn print_account(token: &Token) -> Result<(), Report> {
+fn print_account(token: &Token, audience: &str) -> Result<(), Report> {
+    let audience = audience.trim_end_matches('/');
     for name in ["account_id", "role"] {
-        let claim = format!("{AUDIENCE}/{name}");
+        let claim = format!("{audience}/{name}");
         if let Some(value) = token.unverified_claim::<String>(&claim)? {
             println!("{name}: {value}");
         }
@@ -66,7 +69,7 @@ fn print_account(token: &Token) -> Result<(), Report> {
 }
 
 /// Explains a refusal to the person who has to fix its cause.
-fn explain(response: &Response) -> String {
+fn explain(response: &Response, audience: &str) -> String {
     let status = response.status();
     let challenges = Challenge::parse(response.headers());
     let challenge = challenges.iter().find(|challenge| challenge.is_bearer());
@@ -90,7 +93,7 @@ fn explain(response: &Response) -> String {
     }
     match no_replay {
         Some(why) => format!(
-            "{status}: the API does not accept the token, and {why}.{said} Is {AUDIENCE} the \
+            "{status}: the API does not accept the token, and {why}.{said} Is {audience} the \
              audience that the API expects, and does it trust this Auth0 domain?"
         ),
         None => format!("the API returned {status}"),

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Set `TOKEN_URL` and `API_URL` (an origin, without a path) to use servers other than
-//! NetFoundry's.
+//! NetFoundry's. Set `AUDIENCE` if those servers expect another one, and `SCOPE` if they require a
+//! scope.
 #![allow(clippy::print_stdout)]
 
 mod support;
@@ -28,8 +29,12 @@ async fn main() -> Result<(), Report> {
     let secret = required("NETFOUNDRY_CLIENT_SECRET")?;
     let token_url = optional("TOKEN_URL").unwrap_or(TOKEN_URL.into());
     let api_url = optional("API_URL").unwrap_or(API_URL.into());
+    let audience = optional("AUDIENCE").unwrap_or(AUDIENCE.into());
 
-    let source = ClientCredentials::new(&token_url, id, secret)?.audience(AUDIENCE);
+    let mut source = ClientCredentials::new(&token_url, id, secret)?.audience(audience);
+    if let Some(scope) = optional("SCOPE") {
+        source = source.scope(scope);
+    }
     let client = ServiceBuilder::new()
         .layer(AuthLayer::new(source).only_to([&api_url])?)
         .service(Client::new());

@@ -217,6 +217,31 @@ async fn meti_needs_a_domain_unless_it_is_told_of_a_token_endpoint() {
     );
 }
 
+#[tokio::test]
+async fn the_examples_of_real_services_take_audience_and_scope_from_the_environment() {
+    for (name, prefix) in [
+        ("metafold", "METAFOLD"),
+        ("netfoundry", "NETFOUNDRY"),
+        ("meti", "AUTH0"),
+    ] {
+        let audience = "https://another.example.com/";
+        let servers = Servers::start(audience, "read:others").await;
+        let run = servers
+            .lead(example(name), prefix)
+            .env("AUDIENCE", audience)
+            .env("SCOPE", "read:others")
+            .run()
+            .await;
+        run.succeeded();
+        let asked = servers.asked_once();
+        assert_eq!(asked.params["audience"], audience, "{name}");
+        assert_eq!(asked.params["scope"], "read:others", "{name}");
+        if name == "meti" {
+            assert_eq!(run.line("account_id: "), "account_id: account-7");
+        }
+    }
+}
+
 fn params<const N: usize>(params: [(&str, &str); N]) -> BTreeMap<String, String> {
     params
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
