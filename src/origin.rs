@@ -3,6 +3,8 @@
 
 use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+#[cfg(feature = "reqwest")]
+use std::net::IpAddr;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 use std::sync::LazyLock;
@@ -236,6 +238,21 @@ fn is_loopback(host: &str) -> bool {
     let name = host.strip_suffix('.').unwrap_or(host);
     let last = name.rsplit('.').next().unwrap_or(name);
     last.eq_ignore_ascii_case("localhost") && name.split('.').all(is_label)
+}
+
+/// Returns whether the host is this machine or on its own network link. The host has the form of
+/// `reqwest::Url::host_str`, which spells each address in one way.
+#[cfg(feature = "reqwest")]
+pub(crate) fn is_loopback_or_link_local(host: &str) -> bool {
+    let bare = host.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+    let Ok(ip) = bare.unwrap_or(host).parse::<IpAddr>() else {
+        return is_loopback(host);
+    };
+    // A connection to the unspecified address reaches this machine.
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.is_loopback() || ip.is_link_local() || ip.is_unspecified(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unicast_link_local() || ip.is_unspecified(),
+    }
 }
 
 /// Returns whether a label contains only ASCII letters, digits, `-` and `_`. URL parsers disagree

@@ -11,7 +11,7 @@ use http::Request;
 use http_body_util::Full;
 
 #[cfg(feature = "reqwest")]
-use super::reqwest_transport::make;
+use super::reqwest_transport::{make, make_without_proxy, needs_no_proxy};
 use super::transport::{DynTransport, ResponseFuture, SealedTransport};
 use crate::error::{BoxError, Error, Kind};
 
@@ -20,10 +20,45 @@ struct MadeOnFirstUse {
     made: Mutex<Option<DynTransport>>,
 }
 
-/// Clones of a default transport share one client.
+/// Clones of a default transport share its clients.
 impl Default for DynTransport {
+    #[cfg(feature = "reqwest")]
+    fn default() -> Self {
+        Self::new(ByHost {
+            direct: Self::made_by(make_without_proxy),
+            proxied: Self::made_by(make),
+        })
+    }
+
+    #[cfg(not(feature = "reqwest"))]
     fn default() -> Self {
         Self::made_by(make)
+    }
+}
+
+/// Chooses a client by the host of each request. There are two clients, because reqwest can't
+/// exempt hosts from the proxies of the environment.
+#[cfg(feature = "reqwest")]
+struct ByHost {
+    /// The client that uses no proxy.
+    direct: DynTransport,
+    /// The client that uses the proxies of the environment.
+    proxied: DynTransport,
+}
+
+#[cfg(feature = "reqwest")]
+impl SealedTransport for ByHost {
+    fn send(&self, request: Request<Full<Bytes>>) -> ResponseFuture {
+        match needs_no_proxy(request.uri()) {
+            true => self.direct.send(request),
+            false => self.proxied.send(request),
+        }
+    }
+
+    #[cfg(feature = "authorization-code")]
+    fn prepare(&self) -> Result<(), Error> {
+        self.direct.prepare()?;
+        self.proxied.prepare()
     }
 }
 

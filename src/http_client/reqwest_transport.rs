@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, Uri};
 use http_body::Body;
 use http_body_util::{BodyExt, Full};
-use reqwest::Client;
 use reqwest::redirect::Policy;
+use reqwest::{Client, ClientBuilder, Url};
 
 use super::transport::{DynTransport, ResponseFuture, SealedTransport, erase};
 use crate::error::{BoxError, Error, Kind};
+use crate::origin::is_loopback_or_link_local;
 
 /// The timeout for connecting. It is well below the 10 s for the whole request. If no server
 /// responds at the address, the error therefore names the connection.
@@ -23,6 +24,10 @@ const USER_AGENT: &str = concat!("tower-auth/", env!("CARGO_PKG_VERSION"));
 ///
 /// Build the client with `redirect(reqwest::redirect::Policy::none())`. Otherwise reqwest sends the
 /// secret to the target of a redirect.
+///
+/// reqwest also reads the proxy variables of the environment, such as `HTTP_PROXY`. Your client
+/// then sends requests for loopback to the proxy too, [unless you prevent
+/// this](crate::docs::security#proxies).
 ///
 /// # Example
 ///
@@ -57,9 +62,28 @@ impl SealedTransport for ReqwestTransport {
     }
 }
 
-/// Creates a client that follows no redirects and sends no `Referer`.
+/// Creates the client for all other hosts. The client uses the proxies of the environment.
 pub(crate) fn make() -> Result<DynTransport, Error> {
-    let client = Client::builder()
+    build(Client::builder())
+}
+
+/// Creates the client for hosts that [need no proxy](needs_no_proxy).
+pub(crate) fn make_without_proxy() -> Result<DynTransport, Error> {
+    build(Client::builder().no_proxy())
+}
+
+/// Returns whether requests to this host never go through a proxy. Most such requests are
+/// cleartext, so the proxy would read the secret. The proxy also has a loopback of its own.
+pub(crate) fn needs_no_proxy(uri: &Uri) -> bool {
+    // reqwest connects to the host that `Url` parses. For example, `Url` reads `127.1` as an
+    // address.
+    let url = Url::parse(&uri.to_string()).ok();
+    url.is_some_and(|url| url.host_str().is_some_and(is_loopback_or_link_local))
+}
+
+/// Creates a client that follows no redirects and sends no `Referer`.
+fn build(builder: ClientBuilder) -> Result<DynTransport, Error> {
+    let client = builder
         .redirect(Policy::none())
         .referer(false)
         .connect_timeout(CONNECT_TIMEOUT)
@@ -89,4 +113,66 @@ async fn send(
         .await
         .map_err(reqwest::Error::without_url)?;
     Ok(Response::from(response).map(|body| body.map_err(reqwest::Error::without_url)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_and_link_local_hosts_need_no_proxy_however_they_are_spelled() {
+        for host in [
+            "localhost",
+            "LocalHost.",
+            "a.b.localhost",
+            "a.localhost.",
+            "127.0.0.1",
+            "127.255.255.254",
+            "127.1",
+            "0x7f.1",
+            "2130706433",
+            "0177.0.0.1",
+            "0.0.0.0",
+            "[::1]",
+            "[0:0:0:0:0:0:0:1]",
+            "[::]",
+            "[::ffff:127.0.0.1]",
+            "[::ffff:7f00:1]",
+            "169.254.0.0",
+            "169.254.169.254",
+            "0xa9fea9fe",
+            "[fe80::1]",
+            "[febf::1]",
+            "[::ffff:169.254.1.1]",
+        ] {
+            for port in ["", ":8080"] {
+                let url = format!("http://{host}{port}/token?x=y");
+                assert!(url.parse().is_ok_and(|uri| needs_no_proxy(&uri)), "{url}");
+            }
+        }
+    }
+
+    #[test]
+    fn all_other_hosts_may_need_a_proxy() {
+        for host in [
+            "id.example.com",
+            "localhost.example.com",
+            "notlocalhost",
+            "localhost-",
+            "127.0.0.1.nip.io",
+            "128.0.0.1",
+            "10.0.0.1",
+            "192.168.1.1",
+            "169.253.255.255",
+            "169.255.0.1",
+            "[fec0::1]",
+            "[fd00:ec2::254]",
+            "[2001:db8::1]",
+            "[::ffff:10.0.0.1]",
+        ] {
+            let url = format!("https://{host}/token");
+            assert!(url.parse().is_ok_and(|uri| !needs_no_proxy(&uri)), "{url}");
+        }
+        assert!(!needs_no_proxy(&Uri::from_static("/token")));
+    }
 }

@@ -4,6 +4,8 @@
 #[cfg(not(feature = "reqwest"))]
 mod default_transport;
 mod exchange;
+#[cfg(feature = "reqwest")]
+mod proxies;
 mod quota_headers;
 #[cfg(feature = "reqwest")]
 mod reqwest_transport;

@@ -124,7 +124,8 @@ impl Client {
     /// Sends all requests of this client with `transport`, such as your own HTTP client.
     ///
     /// The default, with the feature `reqwest`, is a [`reqwest`](https://docs.rs/reqwest) client
-    /// over rustls. The `reqwest` client uses the proxy settings of the environment. The first
+    /// over rustls. The `reqwest` client uses the proxy settings of the environment. Exception: a
+    /// request to loopback or to a link-local address never goes through a proxy. The first
     /// request creates this client, and all clones share it. This creation can fail, for example if
     /// there are no root certificates. The fetch then fails with [`is_config`](Error::is_config).
     /// Without the feature and without a transport, every fetch fails with the same error.
