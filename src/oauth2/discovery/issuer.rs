@@ -32,7 +32,9 @@ impl EndpointUrl {
     /// | issuer | locations, in this order |
     /// | --- | --- |
     /// | `https://host` | `oauth-authorization-server`, `openid-configuration` |
-    /// | `https://host/tenant` | `oauth-authorization-server/tenant` (RFC 8414 §3.1); `https://host/tenant/.well-known/openid-configuration` (OpenID Connect Discovery §4.1); `openid-configuration/tenant` (RFC 8414 §5) |
+    /// | `https://host/tenant` | `oauth-authorization-server/tenant` (RFC 8414 §3.1); `openid-configuration/tenant` (RFC 8414 §5); `https://host/tenant/.well-known/openid-configuration` (OpenID Connect Discovery §4.1) |
+    ///
+    /// This is the order that the Model Context Protocol requires.
     ///
     /// - After a 4xx other than 408, 425 or 429, the client tries the next location. If the server
     ///   is unavailable (5xx, 408, 425, 429, or no connection), the search ends with a
@@ -217,15 +219,16 @@ impl Issuer {
 }
 
 /// Returns the possible locations of the metadata, in the order of the search. The sources of the
-/// locations are RFC 8414 §3.1, OpenID Connect Discovery §4.1 and RFC 8414 §5.
+/// locations are RFC 8414 §3.1, RFC 8414 §5 and OpenID Connect Discovery §4.1. The authorization of
+/// the Model Context Protocol (2026-07-28) requires this order.
 fn well_known_locations(issuer: &Uri) -> Vec<String> {
     let base = base(issuer);
     let path = issuer.path();
     let path = path.strip_suffix('/').unwrap_or(path);
     vec![
         format!("{base}/.well-known/oauth-authorization-server{path}"),
-        format!("{base}{path}/.well-known/openid-configuration"),
         format!("{base}/.well-known/openid-configuration{path}"),
+        format!("{base}{path}/.well-known/openid-configuration"),
     ]
 }
 

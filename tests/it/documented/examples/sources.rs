@@ -61,6 +61,7 @@ async fn discovery_looks_for_the_metadata_once_and_knows_where_to_revoke() {
     run.succeeded();
     let expected = [
         "GET /.well-known/oauth-authorization-server/acme: 404",
+        "GET /.well-known/openid-configuration/acme: 404",
         "GET /acme/.well-known/openid-configuration: 200",
         "POST /acme/token: 200",
         "POST /acme/token: 200",

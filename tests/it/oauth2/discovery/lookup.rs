@@ -55,12 +55,12 @@ async fn every_grant_takes_an_issuer_and_nothing_is_asked_before_the_first_token
 }
 
 #[tokio::test]
-async fn the_locations_are_asked_in_the_order_of_the_rfcs() {
+async fn the_locations_are_asked_in_the_order_that_mcp_requires() {
     let tenant = "https://id.example.com/tenant";
     let of_tenant = [
         "https://id.example.com/.well-known/oauth-authorization-server/tenant",
-        "https://id.example.com/tenant/.well-known/openid-configuration",
         "https://id.example.com/.well-known/openid-configuration/tenant",
+        "https://id.example.com/tenant/.well-known/openid-configuration",
     ];
     // The issuer's trailing slash is removed first (RFC 8414 §3.1).
     for (issuer, locations) in [
