@@ -86,6 +86,14 @@ impl EndpointUrl {
         }
     }
 
+    /// Replaces the resolver, and keeps the other settings.
+    pub(crate) fn with_resolver(mut self, new: Arc<dyn EndpointResolver>) -> Self {
+        if let EndpointLocation::Discovered { resolver, .. } = &mut self.location {
+            *resolver = new;
+        }
+        self
+    }
+
     /// Uses the issuer's endpoints for clients with a certificate (`mtls_endpoint_aliases`, RFC
     /// 8705 §5), if the metadata contains such endpoints. Without an issuer, this setting has no
     /// effect.

@@ -1,7 +1,6 @@
 //! An authorization server that is known by its issuer. Its metadata contains its endpoints (RFC
 //! 8414, OpenID Connect Discovery 1.0).
 
-#[cfg(feature = "authorization-code")]
 use std::any::Any;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -41,7 +40,8 @@ impl EndpointUrl {
     ///   [transient](Error::is_transient) error. Redirects are not followed, and a response longer
     ///   than 64 KiB is rejected.
     /// - The `issuer` in the metadata must be equal to the given issuer, including a trailing slash
-    ///   (RFC 8414 §3.3). Otherwise, an error shows both issuers. Auth0's issuers end in a slash.
+    ///   (RFC 8414 §3.3). Otherwise, an error shows both issuers. Auth0's issuers end in a slash. To
+    ///   ignore only this slash, call [`ignore_issuer_slash`](Self::ignore_issuer_slash).
     /// - Endpoints in the metadata must be `https`. Exception: the endpoints of an `http` issuer on
     ///   loopback may be `http` on loopback.
     /// - The metadata is cached for 1 h. A `Cache-Control: max-age` from the server replaces this
@@ -74,6 +74,47 @@ impl EndpointUrl {
         let issuer = Issuer::new(issuer.as_ref())?;
         Ok(Self::discovered(Arc::new(issuer)))
     }
+
+    /// Accepts metadata whose `issuer` differs from the given issuer only by a slash at the end.
+    ///
+    /// RFC 8414 §3.3 forbids such metadata, but many servers publish it. Write the issuer as the
+    /// server does, if you can. Call this method only if you can't, for example because you read
+    /// the issuer from a configuration. Any other difference remains an error.
+    ///
+    /// - An `iss` in the response to a login must be equal to the `issuer` in the metadata.
+    /// - A client assertion names the issuer as you wrote it.
+    ///
+    /// Call this method before you clone the value, because the clones from before keep their own
+    /// metadata and the default. Without an issuer, this setting has no effect.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::oauth2::EndpointUrl;
+    ///
+    /// // This server's metadata contains `https://id.example.com`.
+    /// let issuer = EndpointUrl::from_issuer("https://id.example.com/")?.ignore_issuer_slash();
+    /// # Ok::<(), tower_auth::Error>(())
+    /// ```
+    #[must_use]
+    pub fn ignore_issuer_slash(self) -> Self {
+        match issuer_of(&self).map(Issuer::ignore_slash) {
+            Some(issuer) => self.with_resolver(Arc::new(issuer)),
+            None => self,
+        }
+    }
+}
+
+/// Returns the issuer if `url` was created from an issuer.
+fn issuer_of(url: &EndpointUrl) -> Option<&Issuer> {
+    let resolver: &dyn Any = url.resolver()?;
+    resolver.downcast_ref()
+}
+
+/// Returns whether two issuers are equal, except for a slash at the end of one of them.
+pub(crate) fn differ_at_most_by_a_slash(one: &str, other: &str) -> bool {
+    let bare = |issuer| str::strip_suffix(issuer, '/').unwrap_or(issuer);
+    bare(one) == bare(other)
 }
 
 /// Returns the metadata field that contains the address (RFC 8414 §2, RFC 8628 §4).
@@ -92,6 +133,8 @@ struct Issuer {
     /// The issuer as the caller wrote it. The metadata must contain the same text.
     name: String,
     uri: Uri,
+    /// Whether the metadata's issuer may differ by a slash at the end.
+    ignores_slash: bool,
     metadata: CachedDocument<Metadata>,
 }
 
@@ -128,8 +171,7 @@ impl EndpointResolver for Issuer {
 impl EndpointClient {
     /// Returns the metadata of the authorization server if `url` was created from an issuer.
     pub(crate) async fn metadata(&self, url: &EndpointUrl) -> Result<Option<Arc<Metadata>>, Error> {
-        let resolver = url.resolver().map(|resolver| -> &dyn Any { resolver });
-        let Some(issuer) = resolver.and_then(<dyn Any>::downcast_ref::<Issuer>) else {
+        let Some(issuer) = issuer_of(url) else {
             return Ok(None);
         };
         let metadata = issuer.metadata(&self.transport, self.timeout).await?;
@@ -147,8 +189,19 @@ impl Issuer {
         Ok(Self {
             name: name.to_owned(),
             uri,
+            ignores_slash: false,
             metadata: CachedDocument::default(),
         })
+    }
+
+    /// Returns the same issuer with another setting, and without the cached metadata.
+    fn ignore_slash(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            uri: self.uri.clone(),
+            ignores_slash: true,
+            metadata: CachedDocument::default(),
+        }
     }
 
     /// Returns the metadata from the cache, or fetches it. `timeout` covers both the metadata and
@@ -178,16 +231,21 @@ impl Issuer {
     /// Accepts metadata only if it contains exactly this issuer (RFC 8414 §3.3). Other metadata may
     /// belong to another server.
     fn accept(&self, document: Document) -> Result<Metadata, Error> {
-        match document.text("issuer") {
-            Some(issuer) if issuer == self.name => Ok(Metadata { document }),
-            Some(issuer) => {
-                let other = endpoint_url::sanitize_url(issuer);
-                Err(self.wrong(&format!(
-                    "names the issuer `{other}`; both must be equal, including a trailing slash"
-                )))
-            }
-            None => Err(self.wrong("has no `issuer`")),
+        let Some(issuer) = document.text("issuer") else {
+            return Err(self.wrong("has no `issuer`"));
+        };
+        let is_close = differ_at_most_by_a_slash(issuer, &self.name);
+        if issuer == self.name || self.ignores_slash && is_close {
+            return Ok(Metadata { document });
         }
+        let remedy = match is_close {
+            true => "; write it as the server does, or call `ignore_issuer_slash`",
+            false => "",
+        };
+        Err(self.wrong(&format!(
+            "names the issuer `{}`; both must be equal, including a trailing slash{remedy}",
+            endpoint_url::sanitize_url(issuer)
+        )))
     }
 
     fn wrong(&self, what: &str) -> Error {
@@ -238,6 +296,12 @@ pub(crate) struct Metadata {
 }
 
 impl Metadata {
+    /// Returns the issuer as the server writes it.
+    #[cfg(feature = "authorization-code")]
+    pub(crate) fn issuer(&self) -> &str {
+        self.document.text("issuer").unwrap_or_default()
+    }
+
     fn endpoint(&self, field: &str, prefers_mtls: bool) -> Option<&str> {
         let aliases = || self.document.fields.get("mtls_endpoint_aliases");
         let alias = || aliases()?.get(field)?.as_str();

@@ -232,7 +232,7 @@ impl AuthorizationCode {
             Ok((address, http.metadata(url).await?))
         };
         let (address, metadata) = http.within(look).await?;
-        let Some((metadata, issuer)) = metadata.zip(url.issuer()) else {
+        let Some(metadata) = metadata else {
             return Ok((address, self.issuer.clone()));
         };
         let methods = metadata.code_challenge_methods();
@@ -241,7 +241,7 @@ impl AuthorizationCode {
                            `code_challenge_methods_supported`, but a login requires it (PKCE)";
             return Err(Error::new(Kind::Config, message));
         }
-        let name = issuer.to_owned();
+        let name = metadata.issuer().to_owned();
         let issuer = match &self.issuer {
             ExpectedIssuer::Unknown if metadata.says_its_issuer() => ExpectedIssuer::Required(name),
             ExpectedIssuer::Unknown => ExpectedIssuer::Known(name),

@@ -14,6 +14,7 @@ use crate::http_client::endpoint_client::{TIMEOUT, within};
 use crate::http_client::endpoint_url::EndpointUrl;
 use crate::http_client::transport::{DynTransport, Transport};
 use crate::oauth2::discovery::cached_document::CachedDocument;
+use crate::oauth2::discovery::issuer::differ_at_most_by_a_slash;
 use crate::origin::Origin;
 use crate::source::token_source::{DynTokenSource, Reason, TokenSource};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
@@ -42,6 +43,7 @@ use crate::token::issued_token::Token;
 /// | setting | default |
 /// | --- | --- |
 /// | allowed issuers | an argument of the constructor; at least one |
+/// | [`ignore_issuer_slash`](Self::ignore_issuer_slash) | off: issuers are compared exactly |
 /// | [`timeout`](Self::timeout) for fetching the metadata | 10 s; half of this time if old metadata is cached |
 ///
 /// # Checks
@@ -60,7 +62,8 @@ use crate::token::issued_token::Token;
 ///   Otherwise this API would receive a token for the other API.
 /// - The issuer in the API's metadata must be equal to an allowed issuer, including a trailing
 ///   slash. The authorization server's own metadata must also contain that issuer
-///   ([`EndpointUrl::from_issuer`]).
+///   ([`EndpointUrl::from_issuer`]). [`ignore_issuer_slash`](Self::ignore_issuer_slash) excludes
+///   the slash from both comparisons.
 ///
 /// The list of allowed issuers protects the client's secret. Without this list, an API could name
 /// its own server, which would then receive the secret. Only the API's own origin gets the tokens,
@@ -90,6 +93,7 @@ pub struct ProtectedResource {
     /// The allowed issuers. Each issuer caches its own metadata. A change of the resource's
     /// metadata doesn't clear these caches.
     allowed: Vec<EndpointUrl>,
+    ignores_issuer_slash: bool,
     transport: DynTransport,
     timeout: Duration,
     build: Box<Build>,
@@ -151,6 +155,7 @@ impl ProtectedResource {
         Ok(Self {
             resource: Resource::new(resource.as_ref())?,
             allowed,
+            ignores_issuer_slash: false,
             transport: DynTransport::default(),
             timeout: TIMEOUT,
             build: Box::new(move |protection| Ok(Arc::new(build(protection)?))),
@@ -166,6 +171,17 @@ impl ProtectedResource {
     #[must_use]
     pub fn transport(mut self, transport: impl Transport) -> Self {
         self.transport = DynTransport::new(transport);
+        self
+    }
+
+    /// Accepts an issuer that differs from an allowed issuer only by a slash at the end. This
+    /// applies to the API's metadata and to the [authorization server's
+    /// own](EndpointUrl::ignore_issuer_slash). Any other difference remains an error.
+    #[must_use]
+    pub fn ignore_issuer_slash(mut self) -> Self {
+        let allowed = self.allowed.into_iter();
+        self.allowed = allowed.map(EndpointUrl::ignore_issuer_slash).collect();
+        self.ignores_issuer_slash = true;
         self
     }
 
@@ -200,11 +216,19 @@ impl ProtectedResource {
         lock(&self.hints).used = hint.clone();
         let (metadata, lifetime) = self.resource.metadata(&hint, &self.transport).await?;
         let protection = Protection {
-            endpoint: metadata.choose(&self.allowed)?.clone(),
+            endpoint: metadata.choose(&self.allowed, self.are_equal())?.clone(),
             resource: metadata.resource,
             scope: metadata.scope,
         };
         Ok((protection, lifetime))
+    }
+
+    /// Returns the comparison of an issuer in the metadata with an allowed issuer.
+    fn are_equal(&self) -> fn(&str, &str) -> bool {
+        match self.ignores_issuer_slash {
+            true => differ_at_most_by_a_slash,
+            false => |offered, allowed| offered == allowed,
+        }
     }
 
     /// Returns the source for this protection. Makes a new source if the protection has changed.

@@ -220,8 +220,15 @@ impl Hint {
 
 impl ResourceMetadata {
     /// Returns the first authorization server in the metadata that is in `allowed`.
-    pub(crate) fn choose<'a>(&self, allowed: &'a [EndpointUrl]) -> Result<&'a EndpointUrl, Error> {
-        let find = |offered: &String| allowed.iter().find(|it| it.issuer() == Some(offered));
+    pub(crate) fn choose<'a>(
+        &self,
+        allowed: &'a [EndpointUrl],
+        are_equal: fn(&str, &str) -> bool,
+    ) -> Result<&'a EndpointUrl, Error> {
+        let find = |offered: &String| {
+            let is_it = |url: &&EndpointUrl| url.issuer().is_some_and(|it| are_equal(offered, it));
+            allowed.iter().find(is_it)
+        };
         let mut servers = self.authorization_servers.iter();
         servers.find_map(find).ok_or_else(|| {
             let all = self.authorization_servers.iter();

@@ -11,6 +11,7 @@ mod caching;
 mod endpoints;
 mod logins;
 mod lookup;
+mod trailing_slash;
 
 const ISSUER: &str = "https://id.example.com";
 const METADATA: &str = "https://id.example.com/.well-known/oauth-authorization-server";

@@ -12,6 +12,7 @@ mod authorization_servers;
 mod caching;
 mod hints;
 mod metadata_lookup;
+mod trailing_slash;
 
 const API: &str = "https://mcp.example.com/mcp";
 const METADATA: &str = "https://mcp.example.com/.well-known/oauth-protected-resource/mcp";
