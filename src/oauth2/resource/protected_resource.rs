@@ -1,5 +1,6 @@
 //! Tokens from the authorization server that an API names in its metadata (RFC 9728).
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,8 +26,9 @@ use crate::token::issued_token::Token;
 ///
 /// 1. The source sends a GET without a credential to the API's address. The API's 401 contains the
 ///    location of the metadata (`WWW-Authenticate: Bearer resource_metadata="…"`, RFC 9728 §5.1).
-///    If the 401 contains no location, the source tries two addresses (§3.1):
-///    `/.well-known/oauth-protected-resource` with the API's path, and then without it.
+///    If the location is missing, unreadable or without metadata, the source tries two addresses
+///    (§3.1): `/.well-known/oauth-protected-resource` with the API's path, and then without it. If
+///    the 401 contains several locations, the source tries the first four of them.
 /// 2. The source chooses the first of the API's `authorization_servers` that you allow. No other
 ///    server ever gets a request. If you allow none of these servers, the fetch fails with an error
 ///    that lists them.
@@ -44,6 +46,7 @@ use crate::token::issued_token::Token;
 /// | --- | --- |
 /// | allowed issuers | an argument of the constructor; at least one |
 /// | [`ignore_issuer_slash`](Self::ignore_issuer_slash) | off: issuers are compared exactly |
+/// | [`allow_scopes`](Self::allow_scopes): scopes that the API may choose | all scopes |
 /// | [`timeout`](Self::timeout) for fetching the metadata | 10 s; half of this time if old metadata is cached |
 ///
 /// # Checks
@@ -94,6 +97,8 @@ pub struct ProtectedResource {
     /// metadata doesn't clear these caches.
     allowed: Vec<EndpointUrl>,
     ignores_issuer_slash: bool,
+    /// The scopes that the resource may choose. `None`: all scopes.
+    allowed_scopes: Option<BTreeSet<String>>,
     transport: DynTransport,
     timeout: Duration,
     build: Box<Build>,
@@ -156,6 +161,7 @@ impl ProtectedResource {
             resource: Resource::new(resource.as_ref())?,
             allowed,
             ignores_issuer_slash: false,
+            allowed_scopes: None,
             transport: DynTransport::default(),
             timeout: TIMEOUT,
             build: Box::new(move |protection| Ok(Arc::new(build(protection)?))),
@@ -171,6 +177,36 @@ impl ProtectedResource {
     #[must_use]
     pub fn transport(mut self, transport: impl Transport) -> Self {
         self.transport = DynTransport::new(transport);
+        self
+    }
+
+    /// Allows only these scopes, and those of earlier calls. Separate names by spaces. Without a
+    /// call, the API may choose any scope.
+    ///
+    /// The API names scopes in its challenge and in its metadata. [`Protection::scope`] then
+    /// contains only the allowed scopes among them. If the API refuses a token with fewer scopes,
+    /// the caller gets that refusal. If the API names scopes, but none that is allowed, the fetch
+    /// fails with [`is_config`](Error::is_config). A request without a scope could otherwise get
+    /// the authorization server's default scopes (RFC 6749 §3.3).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::Token;
+    /// use tower_auth::oauth2::{ProtectedResource, Protection};
+    ///
+    /// let source = ProtectedResource::new(
+    ///     "https://mcp.example.com/mcp",
+    ///     ["https://id.example.com"],
+    ///     |_: Protection| Ok(|_| async { Token::bearer("secret") }),
+    /// )?
+    /// .allow_scopes("notes:read notes:write");
+    /// # Ok::<(), tower_auth::Error>(())
+    /// ```
+    #[must_use]
+    pub fn allow_scopes(mut self, scopes: impl AsRef<str>) -> Self {
+        let names = scopes.as_ref().split_whitespace().map(str::to_owned);
+        self.allowed_scopes.get_or_insert_default().extend(names);
         self
     }
 
@@ -201,7 +237,7 @@ impl ProtectedResource {
         let is_elsewhere = hint.metadata != hints.used.metadata;
         let is_for_more = hint.scope.is_some() && hint.scope != hints.used.scope;
         // A challenge without a metadata location says nothing new about the metadata.
-        if hint.metadata.is_some() && (is_elsewhere || is_for_more) {
+        if !hint.metadata.is_empty() && (is_elsewhere || is_for_more) {
             hints.next = Some(hint);
         }
     }
@@ -217,8 +253,8 @@ impl ProtectedResource {
         let (metadata, lifetime) = self.resource.metadata(&hint, &self.transport).await?;
         let protection = Protection {
             endpoint: metadata.choose(&self.allowed, self.are_equal())?.clone(),
+            scope: metadata.bounded_scope(self.allowed_scopes.as_ref())?,
             resource: metadata.resource,
-            scope: metadata.scope,
         };
         Ok((protection, lifetime))
     }
@@ -315,8 +351,9 @@ impl Protection {
     }
 
     /// Returns the scopes to request, separated by spaces. The scopes come from the API's challenge
-    /// (RFC 6750 §3), otherwise from `scopes_supported` in the metadata (RFC 9728 §2). The text is
-    /// empty if neither the challenge nor the metadata contains scopes.
+    /// (RFC 6750 §3), otherwise from `scopes_supported` in the metadata (RFC 9728 §2). Each scope is
+    /// [allowed](ProtectedResource::allow_scopes). The text is empty if neither the challenge nor
+    /// the metadata contains scopes.
     pub fn scope(&self) -> &str {
         &self.scope
     }
@@ -331,6 +368,7 @@ impl fmt::Debug for ProtectedResource {
         f.debug_struct("ProtectedResource")
             .field("resource", &self.resource)
             .field("allowed", &self.allowed)
+            .field("allowed_scopes", &self.allowed_scopes)
             .field("timeout", &self.timeout)
             .finish_non_exhaustive()
     }

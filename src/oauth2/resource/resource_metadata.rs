@@ -1,6 +1,7 @@
 //! The metadata of a protected resource (RFC 9728): its authorization servers, its name and its
 //! scopes.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
@@ -23,6 +24,10 @@ const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 /// The maximum number of authorization servers that an error lists.
 const MOST_NAMED: usize = 3;
 
+/// The maximum number of locations that are read from a refusal. Without a limit, a refusal could
+/// cause thousands of requests.
+const MOST_HINTED: usize = 4;
+
 /// A resource, whose name is its address.
 pub(crate) struct Resource {
     /// The name as the caller wrote it. The metadata should contain the same name.
@@ -30,10 +35,12 @@ pub(crate) struct Resource {
     uri: Uri,
 }
 
-/// The contents of a refusal (RFC 9728 §5.1): the location of the metadata and the required scopes.
+/// The contents of a refusal (RFC 9728 §5.1): the locations of the metadata and the required
+/// scopes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Hint {
-    pub(crate) metadata: Option<String>,
+    /// The distinct locations, in the order of the refusal. A correct refusal has at most one.
+    pub(crate) metadata: Vec<String>,
     pub(crate) scope: Option<String>,
 }
 
@@ -80,38 +87,81 @@ impl Resource {
         Ok(Hint::of(&Challenge::parse(&head.headers)))
     }
 
-    /// Fetches the metadata from the location in the hint. If the hint has no location, tries two
-    /// well-known locations (RFC 9728 §3.1): with this resource's path, then without it.
+    /// Fetches the metadata from the locations in the hint, and then from two well-known locations
+    /// (RFC 9728 §3.1): with this resource's path, and without it.
     pub(crate) async fn metadata(
         &self,
         hint: &Hint,
         transport: &DynTransport,
     ) -> Result<(ResourceMetadata, Duration), Error> {
-        let locations = match &hint.metadata {
-            Some(location) => vec![self.own(location)?.to_string()],
-            None => self.well_known(),
-        };
-        let nowhere = || {
-            format!(
-                "the protected resource `{}` has no metadata (RFC 9728) at any expected location, so the \
-                 authorization server that issues its tokens is unknown",
-                self.without_query()
-            )
-        };
-        let (document, location) = Document::find(transport, locations, nowhere).await?;
-        let metadata = self.accept(&document, &location, hint)?;
-        Ok((metadata, document.lifetime))
+        let hinted = self.hinted(hint)?;
+        let mut well_known = self.well_known();
+        well_known.retain(|location| !hinted.contains(location));
+        let mut searches: Vec<_> = hinted.into_iter().map(|location| vec![location]).collect();
+        if searches.is_empty() || !well_known.is_empty() {
+            searches.push(well_known);
+        }
+        let mut failed: Option<Error> = None;
+        for locations in searches {
+            match Document::find(transport, locations, || self.nowhere()).await {
+                Ok((document, location)) => {
+                    let metadata = self.accept(&document, &location, hint)?;
+                    return Ok((metadata, document.lifetime));
+                }
+                Err(error) if error.is_reply() || error.is_denied() && !error.is_transient() => {
+                    // What is wrong with a document says more than the absence of another one.
+                    failed = Some(failed.filter(Error::is_reply).unwrap_or(error));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let nowhere = || Error::denied(self.nowhere(), Reply::default());
+        Err(failed.unwrap_or_else(nowhere))
+    }
+
+    fn nowhere(&self) -> String {
+        format!(
+            "the protected resource `{}` has no metadata (RFC 9728) at any expected location, so the \
+             authorization server that issues its tokens is unknown",
+            self.without_query()
+        )
+    }
+
+    /// Returns the usable locations in the hint. Returns an error if the hint has none, and names
+    /// another origin.
+    fn hinted(&self, hint: &Hint) -> Result<Vec<String>, Error> {
+        let mut usable = Vec::new();
+        let mut elsewhere = None;
+        for location in &hint.metadata {
+            match self.own(location) {
+                Ok(uri) => usable.extend(uri.map(|uri| uri.to_string())),
+                Err(error) => elsewhere = elsewhere.or(Some(error)),
+            }
+        }
+        match elsewhere {
+            Some(error) if usable.is_empty() => Err(error),
+            _ => Ok(usable),
+        }
     }
 
     /// Parses a location, which must be on this resource's own origin. Otherwise, the resource
     /// could make this process send requests to any reachable server (server-side request forgery).
-    /// The process would also accept the metadata of any server.
-    fn own(&self, location: &str) -> Result<Uri, Error> {
-        let uri = endpoint_url::secure("the `resource_metadata` of a challenge", location)?;
+    /// The process would also accept the metadata of any server. Returns `None` if the location
+    /// can't be read, for example because it is in single quotes.
+    fn own(&self, location: &str) -> Result<Option<Uri>, Error> {
+        let has_host =
+            |uri: &Uri| uri.scheme().is_some() && uri.host().is_some_and(|host| !host.is_empty());
+        let Some(uri) = location.parse().ok().filter(has_host) else {
+            return Ok(None);
+        };
         let own = Origin::of_uri(&self.uri);
-        if own.is_some() && own == Origin::of_uri(&uri) {
-            return Ok(uri);
-        }
+        let is_own = own.is_some() && own == Origin::of_uri(&uri);
+        let uri = match endpoint_url::secure("the `resource_metadata` of a challenge", location) {
+            Ok(uri) if is_own => return Ok(Some(uri)),
+            // The location has a fragment, for example.
+            Err(_) if is_own => return Ok(None),
+            uri => uri?,
+        };
         let message = format!(
             "the challenge of the protected resource `{}` names metadata at `{}`, which is another \
              origin; metadata is only fetched from the resource's own origin",
@@ -210,15 +260,47 @@ impl Hint {
         let has_scope = |it: &&Challenge| it.scope().is_some();
         let challenge = challenges.iter().find(has_location);
         let challenge = challenge.or_else(|| challenges.iter().find(has_scope));
-        let text = |name| challenge?.param(name).map(str::to_owned);
+        let scope = challenge.and_then(Challenge::scope);
+        let mut metadata: Vec<String> = Vec::new();
+        // A server may send its challenge twice, or send a parameter twice. Each location counts.
+        for (name, location) in challenges.iter().flat_map(Challenge::params) {
+            let is_location = name.eq_ignore_ascii_case("resource_metadata");
+            let is_new = metadata.iter().all(|known| known != location);
+            if is_location && is_new && metadata.len() < MOST_HINTED {
+                metadata.push(location.to_owned());
+            }
+        }
         Self {
-            metadata: text("resource_metadata"),
-            scope: text("scope"),
+            metadata,
+            scope: scope.map(str::to_owned),
         }
     }
 }
 
 impl ResourceMetadata {
+    /// Returns the scopes that are allowed. Returns an error if the resource names scopes, but none
+    /// that is allowed.
+    pub(crate) fn bounded_scope(
+        &self,
+        allowed: Option<&BTreeSet<String>>,
+    ) -> Result<String, Error> {
+        let Some(allowed) = allowed else {
+            return Ok(self.scope.clone());
+        };
+        let names = self.scope.split_whitespace();
+        let bounded = scope::join(names.filter(|name| allowed.contains(*name)));
+        // An empty scope would let the authorization server choose.
+        if bounded.is_empty() && !self.scope.is_empty() {
+            let message = format!(
+                "the protected resource names the scopes `{}`, but none of them is allowed; if you \
+                 trust one of them, add it with `allow_scopes`",
+                sanitize(&self.scope)
+            );
+            return Err(Error::new(Kind::Config, message));
+        }
+        Ok(bounded)
+    }
+
     /// Returns the first authorization server in the metadata that is in `allowed`.
     pub(crate) fn choose<'a>(
         &self,

@@ -8,11 +8,13 @@ use tower_auth::{Error, Reason, Token, TokenSource};
 use crate::support::token_server::{ID, SECRET};
 use crate::support::web::{Page, Web};
 
+mod allowed_scopes;
 mod authorization_servers;
 mod caching;
 mod hints;
 mod metadata_lookup;
 mod trailing_slash;
+mod unusable_hints;
 
 const API: &str = "https://mcp.example.com/mcp";
 const METADATA: &str = "https://mcp.example.com/.well-known/oauth-protected-resource/mcp";

@@ -96,20 +96,18 @@ async fn what_is_no_metadata_is_an_error_that_says_what_it_is() {
         (Page::new(302).header("location", ROOT), "is a redirect"),
     ] {
         let web = web();
-        web.put(METADATA, page);
-        web.put(ROOT, Page::json(200, metadata()));
+        web.put(METADATA, page.clone());
         let error = fetch(&source(&web)).await.unwrap_err();
         assert!(error.is_reply(), "{error}");
         assert!(error.to_string().contains(what), "{error}");
+        assert_eq!(web.take_lines().len(), 3);
+        // Without a hint, this location is the expected one, and the search ends there.
+        web.put(API, Page::new(401));
+        web.put(ROOT, Page::json(200, metadata()));
+        let error = fetch(&source(&web)).await.unwrap_err();
+        assert!(error.to_string().contains(what), "{error}");
         assert_eq!(web.take_lines().len(), 2);
     }
-    // If the challenge names a location, only that location is used.
-    let web = web();
-    web.put(METADATA, Page::new(404));
-    web.put(ROOT, Page::json(200, metadata()));
-    let error = fetch(&source(&web)).await.unwrap_err();
-    assert!(error.is_permanent(), "{error}");
-    assert_eq!(web.take_lines().len(), 2);
 }
 
 #[test]
