@@ -10,9 +10,9 @@ fn web_of(name: &str) -> Web {
     let web = web();
     let mut metadata = metadata();
     metadata["issuer"] = name.into();
-    web.put(METADATA, Page::json(&metadata));
+    web.put(METADATA, Page::json(200, &metadata));
     let of_tenant = format!("{METADATA}/tenant");
-    web.put(&of_tenant, Page::json(&metadata));
+    web.put(&of_tenant, Page::json(200, &metadata));
     web
 }
 
@@ -91,7 +91,7 @@ async fn the_setting_is_kept_by_clones_and_with_a_certificate() {
     metadata["issuer"] = "https://id.example.com/".into();
     metadata["mtls_endpoint_aliases"] =
         serde_json::json!({"token_endpoint": "https://mtls.example.com/token"});
-    web.put(METADATA, Page::json(&metadata));
+    web.put(METADATA, Page::json(200, &metadata));
     web.put("https://mtls.example.com/token", super::token());
     let name = "https://id.example.com";
     for url in [
@@ -124,7 +124,7 @@ async fn a_login_is_compared_with_the_issuer_in_the_metadata() {
         "token_endpoint": TOKEN,
         "authorization_response_iss_parameter_supported": true,
     });
-    web.put(METADATA, Page::json(&metadata));
+    web.put(METADATA, Page::json(200, &metadata));
     let url = issuer(ours).ignore_issuer_slash();
     let client = Client::public(url.clone(), "id").unwrap();
     let login = AuthorizationCode::new(client.transport(web.transport()), url).unwrap();

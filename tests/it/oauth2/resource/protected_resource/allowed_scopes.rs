@@ -13,7 +13,7 @@ fn web_of(challenge: &str, supported: &[&str]) -> Web {
     let challenge = format!(r#"Bearer resource_metadata="{METADATA}"{scope}"#);
     web.put(API, refusal(&challenge));
     let metadata = changed(|it| it["scopes_supported"] = supported.into());
-    web.put(METADATA, Page::json(&metadata));
+    web.put(METADATA, Page::json(200, &metadata));
     web
 }
 

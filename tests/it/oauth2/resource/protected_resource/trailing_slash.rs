@@ -12,10 +12,10 @@ const SLASH: &str = "https://id.example.com/";
 fn web_of(offered: &str, server: &str) -> Web {
     let web = web();
     let metadata = changed(|it| it["authorization_servers"] = json!([offered]));
-    web.put(METADATA, Page::json(&metadata));
+    web.put(METADATA, Page::json(200, &metadata));
     let metadata = json!({"issuer": server, "token_endpoint": format!("{BARE}/oauth/token")});
     let well_known = format!("{BARE}/.well-known/oauth-authorization-server");
-    web.put(&well_known, Page::json(&metadata));
+    web.put(&well_known, Page::json(200, &metadata));
     web
 }
 

@@ -11,8 +11,8 @@ const HINTED: &str = "https://mcp.example.com/meta";
 fn web_of(challenge: &str, well_known: &str) -> Web {
     let web = web();
     web.put(API, refusal(challenge));
-    web.put(METADATA, Page::new(404, ""));
-    web.put(well_known, Page::json(&metadata()));
+    web.put(METADATA, Page::new(404));
+    web.put(well_known, Page::json(200, &metadata()));
     web
 }
 
@@ -29,17 +29,17 @@ async fn a_location_without_usable_metadata_leads_to_the_well_known_places() {
     let long = format!(r#"{{"x":"{}"}}"#, "x".repeat(64 * 1024));
     let challenge = format!(r#"Bearer resource_metadata="{HINTED}""#);
     for page in [
-        Page::new(404, ""),
-        Page::new(400, ""),
-        Page::new(401, "").with_header("www-authenticate", &challenge),
-        Page::new(403, "<html>"),
-        Page::new(410, ""),
-        Page::new(200, "<html>"),
-        Page::new(200, ""),
-        Page::new(200, "[]"),
-        Page::new(200, long),
-        Page::new(204, ""),
-        Page::new(302, "").with_header("location", ROOT),
+        Page::new(404),
+        Page::new(400),
+        Page::new(401).header("www-authenticate", &challenge),
+        Page::new(403).body("<html>"),
+        Page::new(410),
+        Page::new(200).body("<html>"),
+        Page::new(200),
+        Page::new(200).body("[]"),
+        Page::new(200).body(long),
+        Page::new(204),
+        Page::new(302).header("location", ROOT),
     ] {
         let web = web_of(&challenge, METADATA);
         web.put(HINTED, page.clone());
@@ -97,7 +97,7 @@ async fn each_of_several_locations_is_tried_before_the_well_known_places() {
         ),
     ] {
         let web = web_of(&challenge, METADATA);
-        web.put(HINTED, Page::json(&metadata()));
+        web.put(HINTED, Page::json(200, &metadata()));
         fetch(&source(&web)).await.unwrap();
         assert_eq!(asked_for(&web), [other, HINTED], "{challenge}");
         let web = web_of(&challenge, METADATA);
@@ -110,8 +110,8 @@ async fn each_of_several_locations_is_tried_before_the_well_known_places() {
         format!(r#"Bearer resource_metadata="{HINTED}", DPoP resource_metadata="{evil}""#),
     ] {
         let web = web_of(&challenge, METADATA);
-        web.put(HINTED, Page::json(&metadata()));
-        web.put(evil, Page::json(&metadata()));
+        web.put(HINTED, Page::json(200, &metadata()));
+        web.put(evil, Page::json(200, &metadata()));
         fetch(&source(&web)).await.unwrap();
         assert_eq!(web.times(&format!("GET {evil}")), 0, "{challenge}");
         assert_eq!(asked_for(&web), [HINTED], "{challenge}");
@@ -130,7 +130,7 @@ async fn a_refusal_with_many_locations_causes_few_requests() {
 #[tokio::test]
 async fn a_location_in_trouble_is_asked_again_and_no_other_is() {
     let challenge = format!(r#"Bearer resource_metadata="{HINTED}""#);
-    for page in [Page::new(503, ""), Page::new(429, ""), Page::breaking()] {
+    for page in [Page::new(503), Page::new(429), Page::reset()] {
         let web = web_of(&challenge, METADATA);
         web.put(HINTED, page);
         let error = fetch(&source(&web)).await.unwrap_err();
@@ -144,7 +144,7 @@ async fn metadata_of_another_resource_at_the_location_is_an_error() {
     let challenge = format!(r#"Bearer resource_metadata="{HINTED}""#);
     let web = web_of(&challenge, METADATA);
     let other = changed(|it| it["resource"] = json!("https://evil.example.com"));
-    web.put(HINTED, Page::json(&other));
+    web.put(HINTED, Page::json(200, &other));
     let error = fetch(&source(&web)).await.unwrap_err();
     assert!(error.is_config(), "{error}");
     assert_eq!(asked_for(&web), [HINTED]);
@@ -154,16 +154,16 @@ async fn metadata_of_another_resource_at_the_location_is_an_error() {
 async fn without_metadata_anywhere_the_error_says_what_is_wrong_at_the_location() {
     let challenge = format!(r#"Bearer resource_metadata="{HINTED}""#);
     let web = web_of(&challenge, ROOT);
-    web.put(ROOT, Page::new(404, ""));
+    web.put(ROOT, Page::new(404));
     let error = fetch(&source(&web)).await.unwrap_err();
     assert!(error.is_denied() && error.is_permanent(), "{error}");
     assert!(error.to_string().contains(API), "{error}");
-    web.put(HINTED, Page::new(200, "<html>"));
+    web.put(HINTED, Page::new(200).body("<html>"));
     let error = fetch(&source(&web)).await.unwrap_err();
     assert!(error.is_reply(), "{error}");
     assert!(error.to_string().contains(HINTED), "{error}");
     // An outage of a well-known location may pass.
-    web.put(METADATA, Page::new(503, ""));
+    web.put(METADATA, Page::new(503));
     let error = fetch(&source(&web)).await.unwrap_err();
     assert!(error.is_transient(), "{error}");
 }
