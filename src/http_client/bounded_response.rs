@@ -33,6 +33,14 @@ pub(crate) struct EndpointResponse {
     pub(crate) sent: Redactor,
 }
 
+/// A response whose body may be cut off.
+pub(crate) struct PartialResponse {
+    /// The response. If the body is cut off, it contains the bytes that arrived.
+    pub(crate) response: EndpointResponse,
+    /// Why the body is cut off.
+    pub(crate) cut_off: Option<ReadError>,
+}
+
 /// Why a response could not be read.
 pub(crate) enum ReadError {
     Redirect(StatusCode),
@@ -46,29 +54,44 @@ impl EndpointResponse {
         response: RawResponse,
         started: SystemTime,
     ) -> Result<Self, ReadError> {
-        let (head, body) = response.into_parts();
-        let status = head.status;
-        if status.is_redirection() {
-            return Err(ReadError::Redirect(status));
+        let partial = PartialResponse::read(response, started).await?;
+        match partial.cut_off {
+            None => Ok(partial.response),
+            Some(error) => Err(error),
         }
-        let body = match collect(status, body).await {
-            Ok(body) => body,
-            // A refusal is usable without its body, because the body only explains the refusal.
-            Err(_) if !status.is_success() => Zeroizing::default(),
-            Err(error) => return Err(error),
-        };
-        Ok(Self {
-            status,
-            headers: head.headers,
-            body,
-            started,
-            sent: Redactor::default(),
-        })
     }
 
     /// Reads the fields of the JSON body (RFC 6749).
     pub(crate) fn fields(&self) -> Result<ResponseFields, Malformed> {
         response_fields::parse(&self.body)
+    }
+}
+
+impl PartialResponse {
+    /// Reads the response to a request that started at `started`.
+    pub(crate) async fn read(
+        response: RawResponse,
+        started: SystemTime,
+    ) -> Result<Self, ReadError> {
+        let (head, body) = response.into_parts();
+        let status = head.status;
+        if status.is_redirection() {
+            return Err(ReadError::Redirect(status));
+        }
+        let mut bytes = Zeroizing::new(Vec::with_capacity(INITIAL_CAPACITY));
+        let mut cut_off = collect(status, body, &mut bytes).await.err();
+        if cut_off.is_some() && !status.is_success() {
+            // A refusal is usable without its body, because the body only explains the refusal.
+            (bytes, cut_off) = (Zeroizing::default(), None);
+        }
+        let response = EndpointResponse {
+            status,
+            headers: head.headers,
+            body: bytes,
+            started,
+            sent: Redactor::default(),
+        };
+        Ok(Self { response, cut_off })
     }
 }
 
@@ -102,33 +125,41 @@ pub(crate) fn unusable(response: &str, status: StatusCode, what: &str) -> Error 
     Error::new(Kind::Reply, format!("{response} {what}")).with_reply(reply)
 }
 
-/// Reads the body frame by frame, so that memory never contains more than the limit.
-async fn collect<B>(status: StatusCode, body: B) -> Result<Zeroizing<Vec<u8>>, ReadError>
+/// Reads the body into `bytes` frame by frame, so that memory never contains more than the limit.
+async fn collect<B>(
+    status: StatusCode,
+    body: B,
+    bytes: &mut Zeroizing<Vec<u8>>,
+) -> Result<(), ReadError>
 where
     B: Body<Data = Bytes, Error = BoxError>,
 {
-    let mut bytes = Zeroizing::new(Vec::with_capacity(INITIAL_CAPACITY));
     let mut body = std::pin::pin!(body);
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(ReadError::Broken)?.into_data() else {
             continue;
         };
-        if data.remaining() > RESPONSE_LIMIT - bytes.len() {
+        let left = RESPONSE_LIMIT - bytes.len();
+        if data.remaining() > left {
+            append(bytes, &data.slice(..left));
             return Err(ReadError::TooLong(status));
         }
-        let length = bytes.len() + data.remaining();
-        if length > bytes.capacity() {
-            // `Vec` frees its old buffer without zeroizing it, so this code replaces the buffer
-            // itself.
-            let mut larger = Zeroizing::new(Vec::with_capacity(length.next_power_of_two()));
-            larger.extend_from_slice(&bytes);
-            bytes = larger;
-        }
-        bytes.extend_from_slice(&data);
+        append(bytes, &data);
         // Zeroizes the transport's bytes, unless another owner shares them.
         if let Ok(mut data) = data.try_into_mut() {
             data.as_mut().zeroize();
         }
     }
-    Ok(bytes)
+    Ok(())
+}
+
+fn append(bytes: &mut Zeroizing<Vec<u8>>, data: &[u8]) {
+    let length = bytes.len() + data.len();
+    if length > bytes.capacity() {
+        // `Vec` frees its old buffer without zeroizing it, so this code replaces the buffer itself.
+        let mut larger = Zeroizing::new(Vec::with_capacity(length.next_power_of_two()));
+        larger.extend_from_slice(bytes);
+        *bytes = larger;
+    }
+    bytes.extend_from_slice(data);
 }

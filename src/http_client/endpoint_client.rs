@@ -8,10 +8,12 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::Full;
 use zeroize::Zeroizing;
 
-use super::bounded_response::{EndpointResponse, ReadError};
+use super::bounded_response::{EndpointResponse, PartialResponse, ReadError};
 use super::endpoint_kind::EndpointKind;
 use super::endpoint_url::EndpointUrl;
 use super::redact::Redactor;
+use super::response_fields::find_refresh_token;
+use super::token_response::{TokenType, UnjudgedResponse};
 use super::transport::DynTransport;
 use crate::error::{Error, Kind};
 
@@ -112,6 +114,15 @@ impl EndpointClient {
         self.send(request).await
     }
 
+    /// Sends a request like [`post`](Self::post). The body of the response may be cut off.
+    pub(crate) async fn post_partial(
+        &self,
+        request: EndpointRequest,
+    ) -> Result<PartialResponse, Error> {
+        let request = self.request(request).await?;
+        self.send_partial(request).await
+    }
+
     /// Builds the request that [`post`](Self::post) sends.
     pub(crate) async fn request(
         &self,
@@ -126,6 +137,10 @@ impl EndpointClient {
         &self,
         request: Request<Full<Bytes>>,
     ) -> Result<EndpointResponse, Error> {
+        self.complete(self.send_partial(request).await?)
+    }
+
+    async fn send_partial(&self, request: Request<Full<Bytes>>) -> Result<PartialResponse, Error> {
         let started = SystemTime::now();
         let sent = Redactor::of_address(request.uri());
         let response = match self.transport.send(request).await {
@@ -135,19 +150,45 @@ impl EndpointClient {
                 {
                     resolver.invalidate();
                 }
-                EndpointResponse::read(response, started).await
+                PartialResponse::read(response, started).await
             }
             Err(error) => Err(ReadError::Broken(error)),
         };
-        match response {
-            Ok(response) => Ok(EndpointResponse { sent, ..response }),
-            Err(error) => {
-                let name = self.kind.name();
-                let not_followed = "is a redirect, which is not followed because it would get the \
-                                    client secret; check the endpoint's address";
-                Err(error.into_error(name, &format!("{name}'s reply"), not_followed))
-            }
+        let mut partial = response.map_err(|error| self.unread(error))?;
+        partial.response.sent = sent;
+        Ok(partial)
+    }
+
+    /// Returns the response if its body isn't cut off.
+    pub(crate) fn complete(&self, partial: PartialResponse) -> Result<EndpointResponse, Error> {
+        match partial.cut_off {
+            None => Ok(partial.response),
+            Some(error) => Err(self.unread(error)),
         }
+    }
+
+    /// Reads the tokens of a token endpoint. The body may be cut off after the refresh token.
+    pub(crate) fn tokens(
+        &self,
+        partial: PartialResponse,
+        wanted: TokenType,
+        redactor: Redactor,
+    ) -> UnjudgedResponse {
+        match partial.cut_off {
+            None => partial.response.tokens(wanted, redactor),
+            Some(error) => UnjudgedResponse {
+                refresh_token: find_refresh_token(&partial.response.body, false),
+                rest: Err(self.unread(error)),
+            },
+        }
+    }
+
+    /// Returns the error for a response that could not be read.
+    fn unread(&self, error: ReadError) -> Error {
+        let name = self.kind.name();
+        let not_followed = "is a redirect, which is not followed because it would get the \
+                            client secret; check the endpoint's address";
+        error.into_error(name, &format!("{name}'s reply"), not_followed)
     }
 }
 

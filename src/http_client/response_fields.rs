@@ -36,11 +36,18 @@ pub(crate) enum FieldValue {
     Null,
     Text(SecretString),
     Number(f64),
-    /// The value is a boolean, an object or an array.
+    /// The value is `false`, an empty object or an empty array.
+    Empty,
+    /// The value is `true`, or an object or an array with contents.
     Other,
 }
 
 impl FieldValue {
+    /// Returns the value of a boolean, an object or an array. `false` counts as empty.
+    pub(crate) fn without_text(is_empty: bool) -> Self {
+        if is_empty { Self::Empty } else { Self::Other }
+    }
+
     /// Returns whether the field has no value: it is absent or null.
     pub(crate) fn is_nothing(&self) -> bool {
         matches!(self, Self::Absent | Self::Null)
@@ -50,6 +57,17 @@ impl FieldValue {
         match self {
             Self::Text(text) => Some(text.expose_secret()),
             _ => None,
+        }
+    }
+
+    /// Returns whether this value of `error` reports an error. A server may send a token with an
+    /// `error` that is null, `""`, `false`, `0`, `[]` or `{}`.
+    pub(crate) fn is_error(&self) -> bool {
+        match self {
+            Self::Absent | Self::Null | Self::Empty => false,
+            Self::Text(text) => !text.expose_secret().trim().is_empty(),
+            Self::Number(number) => *number != 0.0,
+            Self::Other => true,
         }
     }
 }
@@ -89,6 +107,48 @@ pub(crate) fn parse(body: &[u8]) -> Result<ResponseFields, Malformed> {
         serde_json::error::Category::Data => Malformed::NotAnObject,
         _ => Malformed::NotJson,
     })
+}
+
+/// Finds the refresh token in a body that isn't complete, or that [`parse`] can't read. The server
+/// may have revoked the previous refresh token when it sent this body.
+///
+/// The body may be JSON with an error, or a form: some servers send a form instead of JSON.
+pub(crate) fn find_refresh_token(body: &[u8], is_complete: bool) -> Option<SecretString> {
+    find_in_json(body).or_else(|| find_in_form(body, is_complete))
+}
+
+fn find_in_json(body: &[u8]) -> Option<SecretString> {
+    const NAME: &[u8] = br#""refresh_token""#;
+    let ends = (NAME.len()..body.len()).rev();
+    let mut values = ends.filter_map(|end| {
+        let before = body.get(..end)?;
+        let after = body.get(end..)?.trim_ascii_start().strip_prefix(b":");
+        after.filter(|_| before.ends_with(NAME))
+    });
+    values.find_map(|value| {
+        let mut json = serde_json::Deserializer::from_slice(value);
+        // The closing quote shows that the string is complete.
+        let text = String::deserialize(&mut json).ok()?;
+        (!text.is_empty()).then(|| SecretString::from(text))
+    })
+}
+
+fn find_in_form(body: &[u8], is_complete: bool) -> Option<SecretString> {
+    let mut form = body.trim_ascii();
+    if !is_complete {
+        // The last value may be cut off.
+        let end = form.iter().rposition(|&b| b == b'&')?;
+        form = form.get(..end)?;
+    }
+    // Excludes other text, such as a page that contains a link with a query.
+    let is_plain = |b: &u8| b.is_ascii_graphic() && !b"<>{}\"".contains(b);
+    if !form.iter().all(is_plain) {
+        return None;
+    }
+    let pairs = form_urlencoded::parse(form);
+    let values = pairs.filter(|(name, value)| name == "refresh_token" && !value.is_empty());
+    let (_, value) = values.last()?;
+    Some(SecretString::from(value.into_owned()))
 }
 
 /// Overwrites every string of a JSON value, because any string may be a secret.
@@ -141,7 +201,11 @@ impl<'de> Visitor<'de> for ResponseFieldsVisitor {
                 }
             };
             let is_second = !matches!(field, FieldValue::Absent);
-            *field = map.next_value()?;
+            let value = map.next_value()?;
+            // A value without text doesn't replace a refresh token, which may be the only one.
+            if name != "refresh_token" || !is_second || matches!(value, FieldValue::Text(_)) {
+                *field = value;
+            }
             // A duplicate `refresh_in` is no error, because this field is only a hint.
             fields.has_duplicate |= is_second && name != "refresh_in";
         }
@@ -171,8 +235,8 @@ impl<'de> Visitor<'de> for FieldValueVisitor {
         Ok(FieldValue::Null)
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<FieldValue, E> {
-        Ok(FieldValue::Other)
+    fn visit_bool<E>(self, value: bool) -> Result<FieldValue, E> {
+        Ok(FieldValue::without_text(!value))
     }
 
     // Numbers are used only as lifetimes. Up to the longest accepted lifetime, an `f64` is exact.
@@ -200,8 +264,11 @@ impl<'de> Visitor<'de> for FieldValueVisitor {
     where
         A: SeqAccess<'de>,
     {
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(FieldValue::Other)
+        let mut is_empty = true;
+        while seq.next_element::<IgnoredAny>()?.is_some() {
+            is_empty = false;
+        }
+        Ok(FieldValue::without_text(is_empty))
     }
 
     fn visit_map<A>(self, mut map: A) -> Result<FieldValue, A::Error>
@@ -210,14 +277,16 @@ impl<'de> Visitor<'de> for FieldValueVisitor {
     {
         // With serde_json's feature `arbitrary_precision`, a number arrives as a map that contains
         // one string. Any crate in the program may enable that feature.
-        let mut number = None;
+        let (mut number, mut is_empty) = (None, true);
         while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+            is_empty = false;
             if key == "$serde_json::private::Number" {
                 number = map.next_value::<Cow<'de, str>>()?.parse().ok();
             } else {
                 map.next_value::<IgnoredAny>()?;
             }
         }
-        Ok(number.map_or(FieldValue::Other, FieldValue::Number))
+        let without_number = FieldValue::without_text(is_empty);
+        Ok(number.map_or(without_number, FieldValue::Number))
     }
 }

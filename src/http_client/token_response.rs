@@ -13,7 +13,7 @@ use super::bounded_response::{EndpointResponse, unusable};
 use super::granted_scope;
 use super::quota_headers;
 use super::redact::Redactor;
-use super::response_fields::{FieldValue, Malformed, ResponseFields};
+use super::response_fields::{self, FieldValue, Malformed, ResponseFields};
 use super::retry_after;
 use crate::error::{Error, Reply};
 use crate::quota::Quota;
@@ -26,15 +26,23 @@ pub(crate) const ASSUMED_LIFETIME: Duration = Duration::from_secs(60 * 60);
 
 pub(crate) const RESPONSE: &str = "the token endpoint's reply";
 
-/// An issued token and its properties.
+/// A response of which only the refresh token has been read. The caller saves that token before it
+/// looks at the rest, because the server may have revoked the previous refresh token.
+#[must_use]
+pub(crate) struct UnjudgedResponse {
+    /// The next refresh token (RFC 6749 §6), if the response contains a refresh token.
+    pub(crate) refresh_token: Option<SecretString>,
+    /// The rest of the response, or why the rest is unusable.
+    pub(crate) rest: Result<TokenResponse, Error>,
+}
+
+/// An issued access token and its properties.
 pub(crate) struct TokenResponse {
     access_token: SecretString,
     /// The expiry. `None` if neither the response nor the token specifies an expiry.
     expiry: Option<Expiry>,
     refresh_in: Option<Duration>,
     scope: Scope,
-    /// The next refresh token (RFC 6749 §6), if the response contains a refresh token.
-    pub(crate) refresh_token: Option<SecretString>,
     /// The type of the token that a token exchange issued (RFC 8693 §2.2.1).
     pub(crate) issued_token_type: FieldValue,
     quotas: Vec<Quota>,
@@ -114,18 +122,41 @@ impl TokenResponse {
 }
 
 impl EndpointResponse {
-    /// Reads the token from `fields`: the fields of this response.
-    pub(crate) fn token(
+    /// Reads the tokens of a token endpoint.
+    pub(crate) fn tokens(&self, wanted: TokenType, redactor: Redactor) -> UnjudgedResponse {
+        let fields = self.fields();
+        let found = match &fields {
+            Err(_) if self.status.is_success() => {
+                response_fields::find_refresh_token(&self.body, true)
+            }
+            _ => None,
+        };
+        let response = self.tokens_in(fields, wanted, redactor);
+        UnjudgedResponse {
+            refresh_token: response.refresh_token.or(found),
+            ..response
+        }
+    }
+
+    /// Reads the tokens from `fields`: the fields of this response.
+    pub(crate) fn tokens_in(
         &self,
         fields: Result<ResponseFields, Malformed>,
         wanted: TokenType,
         redactor: Redactor,
-    ) -> Result<TokenResponse, Error> {
+    ) -> UnjudgedResponse {
         let redactor = self.hiding(redactor, fields.as_ref().ok());
         let quotas = quota_headers::parse(&self.headers, &redactor, self.started);
-        match self.issued(fields, wanted, &redactor) {
-            Ok(response) => Ok(TokenResponse { quotas, ..response }),
-            Err(error) => Err(error.with_quotas(quotas)),
+        // In a refusal, a field with this name may describe what is wrong with the old token.
+        let sent = fields.as_ref().ok().filter(|_| self.status.is_success());
+        let refresh_token = sent.and_then(|fields| fields.refresh_token.text());
+        let refresh_token = refresh_token.filter(|token| !token.is_empty());
+        UnjudgedResponse {
+            refresh_token: refresh_token.map(SecretString::from),
+            rest: match self.issued(fields, wanted, &redactor) {
+                Ok(response) => Ok(TokenResponse { quotas, ..response }),
+                Err(error) => Err(error.with_quotas(quotas)),
+            },
         }
     }
 
@@ -144,7 +175,8 @@ impl EndpointResponse {
             return Err(unusable(RESPONSE, self.status, why));
         }
         let fields = fields.map_err(|malformed| self.malformed(malformed, redactor))?;
-        if fields.access_token.is_nothing() && !fields.error.is_nothing() {
+        let has_no_token = fields.access_token.is_nothing() && !fields.error.is_nothing();
+        if fields.error.is_error() || has_no_token {
             return Err(self.denied(&fields, redactor));
         }
         read_token(fields, wanted, self.started, redactor)
@@ -182,7 +214,7 @@ impl EndpointResponse {
     /// body contains an `error`.
     pub(crate) fn refusal(&self, redactor: Redactor, refused: &'static str) -> Option<Error> {
         let fields = self.fields().unwrap_or_default();
-        let is_refusal = !self.status.is_success() || !fields.error.is_nothing();
+        let is_refusal = !self.status.is_success() || fields.error.is_error();
         is_refusal.then(|| self.denied_with(&fields, redactor, refused))
     }
 
@@ -256,7 +288,7 @@ fn read_token(
         FieldValue::Text(token) if !token.expose_secret().is_empty() => token,
         FieldValue::Absent | FieldValue::Null => return Err("has no `access_token`"),
         FieldValue::Text(_) => return Err("has an empty `access_token`"),
-        FieldValue::Number(_) | FieldValue::Other => {
+        FieldValue::Number(_) | FieldValue::Empty | FieldValue::Other => {
             return Err("has an `access_token` that is not a string");
         }
     };
@@ -273,22 +305,17 @@ fn read_token(
             Scope::Granted(redactor.redact(scope.expose_secret()))
         }
         FieldValue::Absent | FieldValue::Null | FieldValue::Text(_) => Scope::AsRequested,
-        FieldValue::Number(_) | FieldValue::Other => Scope::Unknown,
+        FieldValue::Number(_) | FieldValue::Empty | FieldValue::Other => Scope::Unknown,
     };
-    let refresh_token = match fields.refresh_token {
-        FieldValue::Text(token) if !token.expose_secret().is_empty() => Some(token),
-        FieldValue::Absent | FieldValue::Null | FieldValue::Text(_) => None,
+    if let FieldValue::Number(_) | FieldValue::Empty | FieldValue::Other = fields.refresh_token {
         // This is an error, because the server may have revoked the old refresh token.
-        FieldValue::Number(_) | FieldValue::Other => {
-            return Err("has a `refresh_token` that is not a string");
-        }
-    };
+        return Err("has a `refresh_token` that is not a string");
+    }
     Ok(TokenResponse {
         access_token,
         expiry,
         refresh_in,
         scope,
-        refresh_token,
         issued_token_type: fields.issued_token_type,
         quotas: Vec::new(),
     })
@@ -304,7 +331,7 @@ pub(crate) fn seconds(field: &FieldValue) -> Result<Option<Duration>, NotSeconds
         FieldValue::Absent | FieldValue::Null => return Ok(None),
         FieldValue::Number(seconds) => Some(*seconds),
         FieldValue::Text(text) => number(text.expose_secret()),
-        FieldValue::Other => None,
+        FieldValue::Empty | FieldValue::Other => None,
     };
     // The cast drops the fraction, and saturates at zero and at `u64::MAX`.
     let seconds = seconds.ok_or(NotSeconds)? as u64;

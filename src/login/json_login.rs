@@ -27,6 +27,7 @@ use crate::token::issued_token::Token;
 /// - The login is a POST of `{"email": …, "password": …}`. The server returns `{"access_token": …,
 ///   "refresh_token": …, "token_type": …, "expires_in": …}`.
 /// - A refresh is a POST of `{"refresh_token": …}`. The server returns the next access token.
+/// - A new refresh token replaces the old token, even if the response has no usable access token.
 /// - If the server [permanently](Error::is_permanent) refuses the refresh, the source logs in
 ///   again.
 ///
@@ -129,30 +130,38 @@ impl JsonLogin {
         self
     }
 
-    async fn log_in(&self) -> Result<TokenResponse, Error> {
+    async fn log_in(&self, next: &mut Option<SecretString>) -> Result<TokenResponse, Error> {
         let (request, redactor) = self.login.build().await?;
-        self.send(&self.login.http, request, redactor).await
+        self.send(&self.login.http, request, redactor, next).await
     }
 
     async fn refresh(
         &self,
         at: &EndpointClient,
         token: &SecretString,
+        next: &mut Option<SecretString>,
     ) -> Result<TokenResponse, Error> {
         let pointer = self.paths.refresh_token.clone();
         let fields = vec![(pointer, Value::from(token.expose_secret()))];
         let (request, redactor) = request(fields, token)?;
-        self.send(at, request, redactor).await
+        self.send(at, request, redactor, next).await
     }
 
+    /// Sends a request. Stores the response's refresh token in `next` before it reads the rest.
     async fn send(
         &self,
         at: &EndpointClient,
         request: EndpointRequest,
         redactor: Redactor,
+        next: &mut Option<SecretString>,
     ) -> Result<TokenResponse, Error> {
         let response = at.post(request).await?;
-        response.token(self.paths.read(&response.body), TokenType::Bearer, redactor)
+        let fields = self.paths.read(&response.body);
+        let response = response.tokens_in(fields, TokenType::Bearer, redactor);
+        if response.refresh_token.is_some() {
+            *next = response.refresh_token;
+        }
+        response.rest
     }
 
     /// Refreshes if there is a refresh token. Logs in if there is no refresh token, or if the
@@ -161,14 +170,19 @@ impl JsonLogin {
         &self,
         refresh_token: &mut Option<SecretString>,
     ) -> Result<TokenResponse, Error> {
-        if let (Some(url), Some(token)) = (&self.refresh_at, refresh_token.as_ref()) {
+        if let (Some(url), Some(token)) = (&self.refresh_at, refresh_token.clone()) {
             let at = self.login.client_for(url);
-            match at.within(self.refresh(&at, token)).await {
-                Err(error) if error.is_permanent() => *refresh_token = None,
+            match at.within(self.refresh(&at, &token, refresh_token)).await {
+                Err(error) if error.is_permanent() => {
+                    // Keeps a new refresh token, even if it came with an error.
+                    let is_refused =
+                        |now: &mut SecretString| now.expose_secret() == token.expose_secret();
+                    refresh_token.take_if(is_refused);
+                }
                 other => return other,
             }
         }
-        self.login.http.within(self.log_in()).await
+        self.login.http.within(self.log_in(refresh_token)).await
     }
 }
 
@@ -177,10 +191,7 @@ login_setters!(JsonLogin);
 impl TokenSource for JsonLogin {
     async fn fetch(&self, _reason: Reason) -> Result<Token, Error> {
         let mut refresh_token = self.refresh_token.lock().await;
-        let mut response = self.refresh_or_log_in(&mut refresh_token).await?;
-        if let Some(next) = response.refresh_token.take() {
-            *refresh_token = Some(next);
-        }
+        let response = self.refresh_or_log_in(&mut refresh_token).await?;
         response.into_token("", self.assumed_lifetime, Token::bearer)
     }
 

@@ -47,7 +47,9 @@ fn field(value: &Value) -> FieldValue {
         Value::Number(number) => number
             .as_f64()
             .map_or(FieldValue::Other, FieldValue::Number),
-        Value::Bool(_) | Value::Array(_) | Value::Object(_) => FieldValue::Other,
+        Value::Bool(value) => FieldValue::without_text(!value),
+        Value::Array(values) => FieldValue::without_text(values.is_empty()),
+        Value::Object(fields) => FieldValue::without_text(fields.is_empty()),
     }
 }
 

@@ -7,12 +7,12 @@ use secrecy::SecretString;
 use super::client_auth::{ClientAuth, RequestAuth};
 use super::params::{BodyFormat, Params};
 use crate::error::{Error, Kind};
-use crate::http_client::bounded_response::EndpointResponse;
+use crate::http_client::bounded_response::{EndpointResponse, PartialResponse};
 use crate::http_client::endpoint_client::{EndpointClient, EndpointRequest};
 use crate::http_client::endpoint_kind::EndpointKind;
 use crate::http_client::endpoint_url::EndpointUrl;
 use crate::http_client::redact::Redactor;
-use crate::http_client::token_response::{TokenResponse, TokenType};
+use crate::http_client::token_response::{TokenResponse, TokenType, UnjudgedResponse};
 #[cfg(feature = "dpop")]
 use crate::oauth2::dpop::proof::{DPOP, Dpop, USE_NONCE};
 use crate::token::issued_token::Token;
@@ -42,26 +42,36 @@ impl TokenEndpoint {
     }
 
     /// Requests a token. `grant` contains the grant's parameters; this method adds the client
-    /// authentication.
+    /// authentication. A grant that keeps a refresh token uses
+    /// [`request_unjudged`](Self::request_unjudged) instead.
     pub(crate) async fn request(&self, grant: Params<'_>) -> Result<TokenResponse, Error> {
+        self.request_unjudged(grant).await?.rest
+    }
+
+    /// Requests a token like [`request`](Self::request). The caller saves the refresh token of the
+    /// response first.
+    pub(crate) async fn request_unjudged(
+        &self,
+        grant: Params<'_>,
+    ) -> Result<UnjudgedResponse, Error> {
         self.http.within(self.send(grant, true)).await
     }
 
     /// Requests a token with a one-time grant. If the server wants a nonce
     /// ([`wants_nonce`](Error::wants_nonce)), the caller tries again with a new grant.
     pub(crate) async fn request_once(&self, grant: Params<'_>) -> Result<TokenResponse, Error> {
-        self.http.within(self.send(grant, false)).await
+        self.http.within(self.send(grant, false)).await?.rest
     }
 
     #[cfg_attr(not(feature = "dpop"), expect(unused_variables))]
-    async fn send(&self, grant: Params<'_>, may_repeat: bool) -> Result<TokenResponse, Error> {
+    async fn send(&self, grant: Params<'_>, may_repeat: bool) -> Result<UnjudgedResponse, Error> {
         #[cfg(feature = "dpop")]
         if let Some(dpop) = &self.dpop {
             return self.send_with_proof(dpop, grant, may_repeat).await;
         }
         let post = self.post(&self.http, grant, self.format, HeaderMap::new());
-        let (response, redactor) = post.await?;
-        response.token(response.fields(), TokenType::Bearer, redactor)
+        let (partial, redactor) = post.await?;
+        Ok(self.http.tokens(partial, TokenType::Bearer, redactor))
     }
 
     /// Makes a token from its secret, and binds the token to the client's key, if any.
@@ -82,18 +92,19 @@ impl TokenEndpoint {
         dpop: &Dpop,
         grant: Params<'_>,
         mut may_repeat: bool,
-    ) -> Result<TokenResponse, Error> {
+    ) -> Result<UnjudgedResponse, Error> {
         let address = self.http.address().await?;
         loop {
             let headers = HeaderMap::from_iter([(DPOP, dpop.prove_to(&address)?)]);
             let post = self.post(&self.http, grant.clone(), self.format, headers);
-            let (response, redactor) = post.await?;
+            let (partial, redactor) = post.await?;
+            let response = &partial.response;
             let has_nonce = dpop.observe(&address, &response.headers);
             if has_nonce && may_repeat && response.is_refused_with(USE_NONCE) {
                 may_repeat = false;
                 continue;
             }
-            return response.token(response.fields(), TokenType::Dpop, redactor);
+            return Ok(self.http.tokens(partial, TokenType::Dpop, redactor));
         }
     }
 
@@ -124,8 +135,8 @@ impl TokenEndpoint {
         let http = self.http.to(url.clone(), kind);
         let send = async {
             let post = self.post(&http, params, BodyFormat::FormUrlEncoded, HeaderMap::new());
-            let (response, redactor) = post.await?;
-            read(&response, redactor)
+            let (partial, redactor) = post.await?;
+            read(&http.complete(partial)?, redactor)
         };
         http.within(send).await
     }
@@ -142,7 +153,7 @@ impl TokenEndpoint {
         mut params: Params<'_>,
         format: BodyFormat,
         mut headers: HeaderMap,
-    ) -> Result<(EndpointResponse, Redactor), Error> {
+    ) -> Result<(PartialResponse, Redactor), Error> {
         let client = self.client.for_request(&self.audience()).await?;
         client.add_to(&mut params);
         let unwritable = || Error::new(Kind::Config, "could not encode the token request");
@@ -152,7 +163,7 @@ impl TokenEndpoint {
             content_type: format.content_type(),
             headers,
         };
-        let response = http.post(request).await?;
+        let response = http.post_partial(request).await?;
         let redactor = redactor(&params, &client);
         Ok((response, redactor))
     }

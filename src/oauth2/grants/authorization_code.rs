@@ -267,6 +267,9 @@ impl AuthorizationCode {
     /// - [`is_source`](Error::is_source) if the refresh token can't be saved.
     /// - Any other error of the token endpoint.
     ///
+    /// If the response has no usable access token, its refresh token is saved before the error is
+    /// returned. A [`RefreshToken::stored`] source can then use the refresh token.
+    ///
     /// # Cancel safety
     ///
     /// If the server has already accepted the code, its tokens are lost. Begin the login again.

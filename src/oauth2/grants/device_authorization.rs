@@ -143,6 +143,9 @@ impl DeviceAuthorization {
     /// - [`is_source`](Error::is_source) if the refresh token can't be saved.
     /// - Any other error of the token endpoint.
     ///
+    /// If the response has no usable access token, its refresh token is saved before the error is
+    /// returned. A [`RefreshToken::stored`] source can then use the refresh token.
+    ///
     /// After any error, begin the login again.
     ///
     /// # Cancel safety

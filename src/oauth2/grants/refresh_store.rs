@@ -11,8 +11,8 @@ use crate::error::BoxError;
 /// Stores a refresh token, for example in a file, a keychain or a database row.
 ///
 /// A server that rotates refresh tokens (RFC 6749 §6, RFC 9700 §4.14.2) revokes the old token when
-/// it issues the next token. The source therefore calls [`save`](Self::save) *before* the new
-/// access token is used. `save` must return only when the refresh token would survive a crash.
+/// it issues the next token. The source therefore calls [`save`](Self::save) *before* it reads the
+/// rest of the response. `save` must return only when the refresh token would survive a crash.
 ///
 /// After a crash during `save`, the store contains the old token. Servers that rotate tokens accept
 /// the old token for a while longer, because responses can also get lost.

@@ -10,7 +10,7 @@ use super::initial_token::InitialToken;
 use super::refresh_store::{DynRefreshTokenStore, InMemory, RefreshTokenStore};
 use super::token_params::{Reserved, TokenParams, token_param_setters};
 use crate::error::{BoxError, Error, Kind};
-use crate::http_client::token_response::TokenResponse;
+use crate::http_client::token_response::{TokenResponse, UnjudgedResponse};
 use crate::oauth2::client::oauth2_client::Client;
 use crate::oauth2::client::params::Params;
 use crate::origin::Origin;
@@ -29,8 +29,9 @@ const RESERVED: Reserved = &[
 ///
 /// - A new refresh token in a response replaces the old token. Without a new token, the old token
 ///   stays in use.
-/// - A new refresh token is saved in the [store](RefreshTokenStore) *before* the new access token
-///   is used. If saving fails, the fetch fails. The next fetch first saves the refresh token.
+/// - A new refresh token is saved in the [store](RefreshTokenStore) *before* the rest of the
+///   response is read, so an unusable access token doesn't end the login. If saving fails, the
+///   fetch fails. The next fetch first saves the refresh token.
 /// - Fetches never overlap, so that two requests never send the same rotating token at once.
 /// - If the server no longer accepts the refresh token (`invalid_grant`), the error [requires a
 ///   login](Error::is_login_required). The source doesn't send the refused token again. If the
@@ -104,13 +105,12 @@ impl RefreshToken {
         }
     }
 
-    /// Creates a source from the tokens of a new login, and saves the refresh token first. Without
+    /// Creates a source from the refresh token of a new login, and saves the refresh token. Without
     /// a refresh token, the source doesn't use the store, because the stored token belongs to
     /// another login.
     pub(crate) async fn logged_in(
         client: Client,
         store: Option<Arc<dyn DynRefreshTokenStore>>,
-        initial_token: InitialToken,
         refresh_token: Option<SecretString>,
     ) -> Result<Self, Error> {
         let store = match (store, refresh_token) {
@@ -120,9 +120,14 @@ impl RefreshToken {
             }
             (_, token) => Arc::new(InMemory::new(token.unwrap_or_default())),
         };
-        let mut source = Self::with_store(client, store);
-        source.state.get_mut().initial_token = Some(initial_token);
-        Ok(source)
+        Ok(Self::with_store(client, store))
+    }
+
+    /// Sets the access token of the login.
+    #[must_use]
+    pub(crate) fn with_initial_token(mut self, initial_token: InitialToken) -> Self {
+        self.state.get_mut().initial_token = Some(initial_token);
+        self
     }
 
     /// Sets the origins that may receive the tokens.
@@ -198,21 +203,18 @@ impl RefreshToken {
         Ok(())
     }
 
-    async fn exchange(&self, token: &SecretString) -> Result<TokenResponse, Error> {
+    async fn exchange(&self, token: &SecretString) -> Result<UnjudgedResponse, Error> {
         let mut params = Params::default();
         params.push("grant_type", "refresh_token");
         params.push_secret("refresh_token", token.expose_secret());
         self.params.add_to(&mut params);
-        self.client.endpoint.request(params).await
+        self.client.endpoint.request_unjudged(params).await
     }
 
-    /// Exchanges the refresh token for an access token. If the server rejects the refresh token,
-    /// loads the token from the store again. If another process has saved a new token there, tries
-    /// again with the new token.
-    async fn refresh(
-        &self,
-        state: &mut LoginState,
-    ) -> Result<(SecretString, TokenResponse), Error> {
+    /// Exchanges the refresh token for an access token. Saves a new refresh token first. If the
+    /// server rejects the refresh token, loads the token from the store again. If another process
+    /// has saved a new token there, tries again with the new token.
+    async fn refresh(&self, state: &mut LoginState) -> Result<TokenResponse, Error> {
         let mut refused: Option<Error> = None;
         loop {
             let token = match (self.load(state).await, refused) {
@@ -223,10 +225,15 @@ impl RefreshToken {
                 }
                 (Err(error), _) => return Err(error),
             };
-            match self.exchange(&token).await {
-                Ok(response) => return Ok((token, response)),
-                Err(error) if error.is_invalid_grant() => refused = Some(error),
-                Err(error) => return Err(error),
+            let response = self.exchange(&token).await?;
+            let next = response.refresh_token;
+            state.unsaved = next.filter(|next| !is_same(next, &token));
+            let is_replaced = state.unsaved.is_some();
+            self.save(state).await?;
+            match response.rest {
+                // A refusal that contains the next token isn't about the store's contents.
+                Err(error) if error.is_invalid_grant() && !is_replaced => refused = Some(error),
+                rest => return rest,
             }
             state.refused = Some(token);
         }
@@ -244,10 +251,7 @@ impl TokenSource for RefreshToken {
         if let Some(token) = initial.and_then(InitialToken::unexpired) {
             return Ok(token);
         }
-        let (used, mut response) = self.refresh(&mut state).await?;
-        let next = response.refresh_token.take();
-        state.unsaved = next.filter(|next| !is_same(next, &used));
-        self.save(&mut state).await?;
+        let response = self.refresh(&mut state).await?;
         self.params.token(&self.client, response)
     }
 

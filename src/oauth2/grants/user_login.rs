@@ -35,7 +35,7 @@ impl UserLogin {
         })
     }
 
-    /// Exchanges the grant for tokens, and then saves the refresh token.
+    /// Exchanges the grant for tokens. Saves the refresh token before it reads the access token.
     pub(crate) async fn exchange<'a>(
         &'a self,
         mut grant: Params<'a>,
@@ -43,13 +43,12 @@ impl UserLogin {
         let requested_at = RequestedAt::now();
         // Adds the resources to the token request as well (RFC 8707 §2.2).
         self.params.add_resources_to(&mut grant);
-        let mut response = self.client.endpoint.request(grant).await?;
-        let refresh_token = response.refresh_token.take();
-        let token = self.params.token(&self.client, response)?;
-        let initial_token = InitialToken::new(token, requested_at);
+        let response = self.client.endpoint.request_unjudged(grant).await?;
         let (client, store) = (self.client.clone(), self.store.clone());
-        let source = RefreshToken::logged_in(client, store, initial_token, refresh_token).await?;
+        let source = RefreshToken::logged_in(client, store, response.refresh_token).await?;
+        let token = self.params.token(&self.client, response.rest?)?;
         Ok(source
+            .with_initial_token(InitialToken::new(token, requested_at))
             .assume_lifetime(self.params.assumed_lifetime())
             .with_origins(self.params.origins()))
     }

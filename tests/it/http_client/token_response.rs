@@ -261,8 +261,36 @@ async fn a_refusal_may_have_any_body_or_none() {
 }
 
 #[tokio::test]
+async fn a_token_next_to_an_error_is_a_refusal() {
+    for (error, code) in [
+        (json!("invalid_client"), Some("invalid_client")),
+        (json!("odd"), Some("odd")),
+        (json!({"code": 7}), None),
+        (json!(["odd"]), None),
+        (json!(true), None),
+        (json!(7), None),
+    ] {
+        let body = json!({"access_token": "planted", "error": error, "error_description": "no"});
+        let error = issued(body.clone()).await.map(|_| body).unwrap_err();
+        assert!(error.is_denied() && error.is_permanent(), "{error}");
+        assert_eq!(error.status().unwrap(), 200);
+        assert_eq!((error.code(), error.description()), (code, Some("no")));
+    }
+    let body = json!({"access_token": "t", "error": "temporarily_unavailable"});
+    assert!(issued(body).await.unwrap_err().is_transient());
+}
+
+#[tokio::test]
 async fn a_token_next_to_an_empty_error_is_a_token() {
-    for error in [json!(null), json!("")] {
+    for error in [
+        json!(null),
+        json!(""),
+        json!(" "),
+        json!(false),
+        json!(0),
+        json!([]),
+        json!({}),
+    ] {
         assert!(
             issued(json!({"access_token": "t", "error": error}))
                 .await

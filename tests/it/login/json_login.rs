@@ -288,3 +288,62 @@ async fn a_login_that_hangs_is_given_up_after_the_timeout() {
     assert!(fetch(&login).await.unwrap_err().is_timeout());
     assert_eq!(start.elapsed(), Duration::from_secs(3));
 }
+
+#[tokio::test]
+async fn a_new_refresh_token_is_kept_whatever_else_the_response_contains() {
+    for unusable in [
+        json!({"access_token": "t", "token_type": "bot", "refresh_token": "new"}),
+        json!({"access_token": "t", "expires_in": "soon", "refresh_token": "new"}),
+        json!({"access_token": "two\nlines", "refresh_token": "new"}),
+        json!({"access_token": 7, "refresh_token": "new"}),
+        json!({"refresh_token": "new"}),
+    ] {
+        let api = LoginApi::responding([
+            issued("first", Some("old")),
+            (200, unusable.clone()),
+            issued("second", None),
+        ]);
+        let login = api.login().refresh_at(REFRESH).unwrap();
+        fetch(&login).await.unwrap();
+        fetch(&login).await.unwrap_err();
+        assert_eq!(fetch(&login).await.unwrap().secret(), "second");
+        let refresh = |token: &str| (String::from(REFRESHES), json!({"refresh_token": token}));
+        assert_eq!(api.asked()[1..], [refresh("old"), refresh("new")]);
+
+        // The response to the login itself.
+        let api = LoginApi::responding([(200, unusable), issued("second", None)]);
+        let login = api.login().refresh_at(REFRESH).unwrap();
+        fetch(&login).await.unwrap_err();
+        assert_eq!(fetch(&login).await.unwrap().secret(), "second");
+        assert_eq!(api.asked()[1..], [refresh("new")]);
+    }
+}
+
+/// The refresh is followed by a login, as after each permanent error.
+#[tokio::test]
+async fn a_new_refresh_token_beside_an_error_is_kept_for_the_next_refresh() {
+    let refused = json!({"error": "odd", "access_token": "t", "refresh_token": "new"});
+    let api = LoginApi::responding([
+        issued("first", Some("old")),
+        (200, refused),
+        issued("second", None),
+        issued("third", None),
+    ]);
+    let login = api.login().refresh_at(REFRESH).unwrap();
+    for access in ["first", "second", "third"] {
+        assert_eq!(fetch(&login).await.unwrap().secret(), access);
+    }
+    assert_eq!(api.paths(), [LOG_IN, REFRESHES, LOG_IN, REFRESHES]);
+    assert_eq!(api.asked()[3].1, json!({"refresh_token": "new"}));
+}
+
+#[tokio::test]
+async fn a_token_beside_an_error_is_a_refusal() {
+    let body = json!({"error": {"code": 7}, "access_token": "t"});
+    let error = fetch(&LoginApi::responding([(200, body)]).login()).await;
+    assert!(error.unwrap_err().is_denied());
+    for error in [json!(false), json!(null), json!(""), json!(0), json!([])] {
+        let api = LoginApi::responding([(200, json!({"error": error, "access_token": "t"}))]);
+        assert_eq!(fetch(&api.login()).await.unwrap().secret(), "t");
+    }
+}

@@ -9,4 +9,5 @@ mod jwt_bearer;
 mod redirect_listener;
 mod refresh_token;
 mod refresh_token_file;
+mod saved_first;
 mod token_exchange;

@@ -229,6 +229,18 @@ fn valid_response() -> impl Strategy<Value = Value> {
         })
 }
 
+/// Returns whether this value of `error` makes a response a refusal.
+fn is_error(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(value) => *value,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !text.trim().is_empty(),
+        Value::Array(values) => !values.is_empty(),
+        Value::Object(fields) => !fields.is_empty(),
+    }
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_an_error_or_the_token_that_they_hold(
@@ -273,7 +285,8 @@ proptest! {
         let kind = fields.get("token_type").and_then(Value::as_str);
         let is_bearer = kind.is_some_and(|kind| kind.eq_ignore_ascii_case("bearer"));
         let is_plain = (is_nothing("token_type") || is_bearer)
-            && (is_nothing("expires_in") || fields["expires_in"].is_number());
+            && (is_nothing("expires_in") || fields["expires_in"].is_number())
+            && !fields.get("error").is_some_and(is_error);
         if (200..300).contains(&status) && access_token.is_some_and(is_legal) && is_plain {
             prop_assert!(result.is_ok(), "{:?}", result);
         }
@@ -333,11 +346,17 @@ fn a_field_that_is_not_read_may_be_nested_as_deep_as_a_response_is_long() {
     for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
         let depth = 63 * 1024 / (open.len() + close.len());
         let value = format!("{}1{}", open.repeat(depth), close.repeat(depth));
-        for name in ["scope", "error", "error_description", "another"] {
+        for name in ["scope", "error_description", "another"] {
             let body = format!("{{\"access_token\":\"{TOKEN}\",\"{name}\":{value}}}");
             let token = outcome(&TokenServer::new(200, body)).unwrap();
             assert_eq!((token.secret(), token.scope()), (TOKEN, None));
         }
+        let body = format!("{{\"access_token\":\"{TOKEN}\",\"error\":{value}}}");
+        assert!(
+            outcome(&TokenServer::new(200, body))
+                .unwrap_err()
+                .is_denied()
+        );
         let body = format!("{{\"access_token\":{value}}}");
         assert!(
             outcome(&TokenServer::new(200, body))
