@@ -174,7 +174,7 @@ impl FetchTask {
         if let Some(token) = &token
             && by == FetchedBy::ThisProcess
         {
-            inner.telemetry.scope_granted(token.missing_scope());
+            inner.telemetry.token_issued(token, lifetime.ok().flatten());
         }
         for low in &newly_low {
             inner.telemetry.quota_low(low);

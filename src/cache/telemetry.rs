@@ -15,14 +15,14 @@ use crate::error::BoxError;
 use crate::error::Error;
 use crate::sanitize::sanitize;
 use crate::source::token_source::Reason;
+use crate::token::issued_token::Token;
 
 /// The name of the cache. Every event and metric contains this name.
 #[derive(Debug)]
 pub(crate) struct Telemetry {
     cache: Arc<str>,
-    /// A digest of the requested scopes that the last fetched token lacks. 0 if the token lacks no
-    /// scope.
-    missing_scope: AtomicU64,
+    /// A digest of what is unusual about the last fetched token. 0 if nothing is.
+    findings: AtomicU64,
 }
 
 /// The reported result of a fetch.
@@ -42,7 +42,7 @@ impl Telemetry {
     pub(crate) fn new(cache: Arc<str>) -> Self {
         Self {
             cache,
-            missing_scope: AtomicU64::new(0),
+            findings: AtomicU64::new(0),
         }
     }
 
@@ -174,12 +174,27 @@ impl Telemetry {
         );
     }
 
-    /// Reports which requested scopes the fetched token lacks, if any. Warns only if the missing
-    /// scopes differ from the missing scopes of the last token.
-    pub(crate) fn scope_granted(&self, missing: Option<&str>) {
-        let digest = missing.map_or(0, digest);
-        let is_known = self.missing_scope.swap(digest, Ordering::Relaxed) == digest;
-        let Some(missing) = missing.filter(|_| !is_known) else {
+    /// Reports what is unusual about a fetched token: the requested scopes that it lacks, and a date
+    /// in place of its lifetime. Warns only if this differs from the last token. `lifetime` is the
+    /// token's remaining lifetime.
+    pub(crate) fn token_issued(&self, token: &Token, lifetime: Option<Duration>) {
+        let (missing, is_date) = (token.missing_scope(), token.is_expiry_read_as_date());
+        let digest = match (missing, is_date) {
+            (None, false) => 0,
+            findings => digest(findings),
+        };
+        if self.findings.swap(digest, Ordering::Relaxed) == digest {
+            return;
+        }
+        if is_date {
+            tracing::warn!(
+                tower_auth.cache = &*self.cache,
+                tower_auth.token.lifetime = lifetime.map(tracing::field::debug),
+                "a token's lifetime was sent as a date, because its `expires_in` exceeds ten years; tell \
+                 the server's operator that `expires_in` is a number of seconds (RFC 6749 §5.1)",
+            );
+        }
+        let Some(missing) = missing else {
             return;
         };
         tracing::warn!(
@@ -278,9 +293,9 @@ impl Telemetry {
 }
 
 /// Returns a hash that is never 0.
-fn digest(names: &str) -> u64 {
+fn digest(findings: (Option<&str>, bool)) -> u64 {
     let mut hasher = DefaultHasher::new();
-    names.hash(&mut hasher);
+    findings.hash(&mut hasher);
     hasher.finish().max(1)
 }
 

@@ -4,7 +4,7 @@
 //! Errors show no part of the body, except for a refusal's `error` and `error_description`. Both
 //! pass through the [`Redactor`] first.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::{HeaderMap, header};
 use secrecy::{ExposeSecret, SecretString};
@@ -17,7 +17,7 @@ use super::response_fields::{self, FieldValue, Malformed, ResponseFields};
 use super::retry_after;
 use crate::error::{Error, Reply};
 use crate::quota::Quota;
-use crate::token::issued_token::{Expiry, Token};
+use crate::token::issued_token::{Expiry, MAX_LIFETIME, Token};
 use crate::token::jwt;
 
 /// The lifetime of a token if neither the response nor the token specifies a lifetime. The examples
@@ -41,6 +41,8 @@ pub(crate) struct TokenResponse {
     access_token: SecretString,
     /// The expiry. `None` if neither the response nor the token specifies an expiry.
     expiry: Option<Expiry>,
+    /// Whether `expires_in` was read as a date.
+    has_expiry_date: bool,
     refresh_in: Option<Duration>,
     scope: Scope,
     /// The type of the token that a token exchange issued (RFC 8693 §2.2.1).
@@ -108,6 +110,10 @@ impl TokenResponse {
         let token = match self.refresh_in {
             Some(after) => token.refresh_in(after),
             None => token,
+        };
+        let token = match self.has_expiry_date {
+            true => token.with_expiry_read_as_date(),
+            false => token,
         };
         let token = token.with_quotas(self.quotas);
         Ok(match (self.scope, requested) {
@@ -179,7 +185,11 @@ impl EndpointResponse {
         if fields.error.is_error() || has_no_token {
             return Err(self.denied(&fields, redactor));
         }
-        read_token(fields, wanted, self.started, redactor)
+        let received = Received {
+            at: self.started,
+            sent_at: server_time(&self.headers),
+        };
+        read_token(fields, wanted, received, redactor)
             .map_err(|what| unusable(RESPONSE, self.status, what))
     }
 
@@ -268,11 +278,30 @@ impl EndpointResponse {
     }
 }
 
+/// The time of a response by two clocks.
+#[derive(Clone, Copy)]
+struct Received {
+    /// The start of the request by the local clock.
+    at: SystemTime,
+    /// The time of the response by the server's clock.
+    sent_at: Option<SystemTime>,
+}
+
+/// Returns the time at which the server sent a response, by the server's clock: the time at which
+/// the response was generated (`Date`, RFC 9110 §6.6.1), plus the time that the response spent in
+/// caches (`Age`, RFC 9111 §5.1).
+fn server_time(headers: &HeaderMap) -> Option<SystemTime> {
+    let text = |name| headers.get(name)?.to_str().ok();
+    let date = httpdate::parse_http_date(text(header::DATE)?.trim()).ok()?;
+    let age = text(header::AGE).and_then(|age| age.trim().parse().ok());
+    date.checked_add(Duration::from_secs(age.unwrap_or_default()))
+}
+
 /// Returns the token, or what is wrong with the response.
 fn read_token(
     fields: ResponseFields,
     wanted: TokenType,
-    now: SystemTime,
+    received: Received,
     redactor: &Redactor,
 ) -> Result<TokenResponse, &'static str> {
     if fields.has_duplicate {
@@ -292,9 +321,15 @@ fn read_token(
             return Err("has an `access_token` that is not a string");
         }
     };
-    let expiry = match expires_in {
-        Some(lifetime) => Some(Expiry::In(lifetime)),
-        None => jwt::expiry(access_token.expose_secret(), now),
+    let (secret, sent_at) = (access_token.expose_secret(), received.sent_at);
+    let until_date = expires_in.and_then(|number| received.until_date(number));
+    let expiry = match until_date.or(expires_in) {
+        Some(lifetime) => {
+            // The server may state the lifetime of a new token, but return an older token.
+            let bound = jwt::lifetime(secret, sent_at).unwrap_or(Duration::MAX);
+            Some(Expiry::In(lifetime.min(bound)))
+        }
+        None => jwt::expiry(secret, received.at, sent_at),
     };
     // Ignores a hint of zero, which would make each new token stale immediately.
     let refresh_in = seconds(&fields.refresh_in).ok().flatten();
@@ -314,11 +349,30 @@ fn read_token(
     Ok(TokenResponse {
         access_token,
         expiry,
+        has_expiry_date: until_date.is_some(),
         refresh_in,
         scope,
         issued_token_type: fields.issued_token_type,
         quotas: Vec::new(),
     })
+}
+
+/// How long before the response a date may be. An earlier date is probably a long lifetime.
+const OLDEST_DATE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+impl Received {
+    /// Returns the time until a date, if an `expires_in` of more than ten years is probably a date:
+    /// the seconds since 1970. Some servers send the token's `exp` in this field.
+    fn until_date(&self, expires_in: Duration) -> Option<Duration> {
+        let now = self.sent_at.unwrap_or(self.at);
+        let date = Some(expires_in).filter(|number| *number > MAX_LIFETIME);
+        let date = UNIX_EPOCH.checked_add(date?)?;
+        let is_plausible = match date.duration_since(now) {
+            Ok(left) => left <= MAX_LIFETIME,
+            Err(passed) => passed.duration() <= OLDEST_DATE,
+        };
+        is_plausible.then(|| date.duration_since(now).unwrap_or_default())
+    }
 }
 
 /// The error for a field that isn't a number of seconds.

@@ -56,10 +56,18 @@ struct IssuedToken {
     expiry: Expiry,
     refresh_hint: Option<RefreshHint>,
     scope: Option<Arc<str>>,
-    /// The requested scopes that the server did not grant. Few tokens lack a scope, so this is a
-    /// thin pointer.
-    missing_scope: Option<Arc<String>>,
+    /// What the cache warns of. Few tokens have such findings, so this is a thin pointer.
+    findings: Option<Arc<Findings>>,
     quotas: Arc<[Quota]>,
+}
+
+/// What is unusual about the response that contained a token.
+#[derive(Clone, Default)]
+struct Findings {
+    /// The requested scopes that the server did not grant.
+    missing_scope: Option<String>,
+    /// Whether the server sent the expiry as a date in place of a lifetime.
+    is_expiry_read_as_date: bool,
 }
 
 /// The encoded credential.
@@ -136,7 +144,7 @@ pub(crate) enum RefreshHint {
 
 /// The maximum lifetime: 10 years. This is far below the values at which clock arithmetic
 /// overflows.
-const MAX_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+pub(crate) const MAX_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 impl Token {
     /// Makes a bearer token (RFC 6750 §2.1): `Authorization: Bearer <secret>`.
@@ -251,7 +259,7 @@ impl Token {
                 expiry: Expiry::Never,
                 refresh_hint: None,
                 scope: None,
-                missing_scope: None,
+                findings: None,
                 quotas: Arc::default(),
             }),
         }
@@ -325,9 +333,19 @@ impl Token {
     #[must_use]
     pub(crate) fn with_missing_scope(self, missing: Option<String>) -> Self {
         match missing {
-            Some(missing) => self.edit(|inner| inner.missing_scope = Some(Arc::new(missing))),
+            Some(missing) => self.with_finding(|findings| findings.missing_scope = Some(missing)),
             None => self,
         }
+    }
+
+    /// Records that the server sent a date in place of a lifetime.
+    #[must_use]
+    pub(crate) fn with_expiry_read_as_date(self) -> Self {
+        self.with_finding(|findings| findings.is_expiry_read_as_date = true)
+    }
+
+    fn with_finding(self, change: impl FnOnce(&mut Findings)) -> Self {
+        self.edit(|inner| change(Arc::make_mut(inner.findings.get_or_insert_default())))
     }
 
     /// Sets at most 8 quotas that the server reported with this token.
@@ -422,7 +440,13 @@ impl Token {
 
     /// Returns the requested scopes that the server did not grant, if this process knows them.
     pub(crate) fn missing_scope(&self) -> Option<&str> {
-        self.inner.missing_scope.as_deref().map(String::as_str)
+        self.inner.findings.as_deref()?.missing_scope.as_deref()
+    }
+
+    /// Returns whether the server sent the expiry as a date in place of a lifetime.
+    pub(crate) fn is_expiry_read_as_date(&self) -> bool {
+        let findings = self.inner.findings.as_deref();
+        findings.is_some_and(|findings| findings.is_expiry_read_as_date)
     }
 
     pub(crate) fn quotas(&self) -> &Arc<[Quota]> {

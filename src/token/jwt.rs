@@ -1,7 +1,7 @@
 //! Reads when a JWT expires (RFC 7519 §4.1), without verifying the JWT.
 //!
 //! A token is opaque to its client (RFC 6749 §1.4). The claims only decide when to refresh the
-//! token. The crate uses the claims only if the server did not state the expiry.
+//! token. They can shorten the lifetime that the server states, but never lengthen it.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -21,13 +21,36 @@ struct Claims {
     iat: Option<f64>,
 }
 
-/// Returns when the token expires. `None` if the token isn't a JWT with an `exp` claim.
+/// Returns the remaining lifetime of the token, or an upper bound, by the server's clock. `None` if
+/// the token isn't a JWT with the necessary claims.
 ///
-/// `exp - iat` is the lifetime by the server's clock. This difference is correct even if the local
-/// clock is wrong. But a server may return a token that it issued earlier. Such a token expires
+/// `sent_at` is the time of the response by the server's clock. The remaining lifetime is the time
+/// from `sent_at` to `exp`. Without `sent_at`, `exp - iat` is an upper bound, because a server may
+/// return a token that it issued earlier. The local clock isn't used. If the local clock is wrong,
+/// it would end the token too early.
+pub(crate) fn lifetime(token: &str, sent_at: Option<SystemTime>) -> Option<Duration> {
+    let claims = claims(token)?;
+    let exp = time(claims.exp)?;
+    let from_iat = claims.iat.and_then(time);
+    let from_iat = from_iat.and_then(|iat| exp.duration_since(iat).ok());
+    let left = sent_at.map(|sent_at| exp.duration_since(sent_at).unwrap_or_default());
+    match (left, from_iat) {
+        (Some(left), Some(bound)) => Some(left.min(bound)),
+        (left, bound) => left.or(bound),
+    }
+}
+
+/// Returns when the token of a response without a lifetime expires. `None` if the token isn't a JWT
+/// with an `exp` claim. `sent_at` is the same as for [`lifetime`].
+///
+/// Without `sent_at`, the result also depends on the local clock. `exp - iat` is the lifetime by
+/// the server's clock, but a server may return a token that it issued earlier. Such a token expires
 /// sooner. So the result is the time until `exp` by the local clock, if this time is shorter. If
 /// `exp` has already passed by the local clock, the result is the lifetime.
-pub(crate) fn expiry(token: &str, now: SystemTime) -> Option<Expiry> {
+pub(crate) fn expiry(token: &str, now: SystemTime, sent_at: Option<SystemTime>) -> Option<Expiry> {
+    if sent_at.is_some() {
+        return lifetime(token, sent_at).map(Expiry::In);
+    }
     let claims = claims(token)?;
     let exp = time(claims.exp)?;
     let Some(iat) = claims.iat else {

@@ -10,4 +10,5 @@ mod quota_headers;
 #[cfg(feature = "reqwest")]
 mod reqwest_transport;
 mod secure_url;
+mod token_lifetime;
 mod token_response;

@@ -1,7 +1,7 @@
 //! The tables in `docs::watching` list exactly the events, spans and metrics that exist.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tower::{Layer, ServiceExt};
 use tower_auth::cache::Quota;
@@ -97,6 +97,13 @@ async fn all_events() {
     orders(source).token().await.unwrap();
     let narrower = r#"{"access_token":"token","expires_in":3600,"scope":"read"}"#;
     let source = TokenServer::new(200, narrower).client().scope("read write");
+    orders(source).token().await.unwrap();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let date = format!(
+        r#"{{"access_token":"token","expires_in":{}}}"#,
+        now.as_secs() + 60
+    );
+    let source = TokenServer::new(200, date).client();
     orders(source).token().await.unwrap();
     #[cfg(feature = "fleet")]
     breakable_store::all_events().await;

@@ -196,7 +196,7 @@ async fn a_jwt_that_was_issued_a_while_ago_has_less_left() {
 }
 
 #[tokio::test]
-async fn expires_in_beats_the_jwt_and_the_jwt_beats_the_assumption() {
+async fn expires_in_within_the_jwts_lifetime_counts_and_the_jwt_beats_the_assumption() {
     let token = jwt(&json!({"iat": 1000, "exp": 1900}));
     let response = json!({"access_token": token, "expires_in": 60});
     assert_eq!(expiry(&issued(response).await.unwrap()), "In(60s)");
