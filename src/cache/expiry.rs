@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use crate::clock::{Clock, Moment};
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::source::token_source::{DynTokenSource, Reason};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::token::issued_token::{Expiry, RefreshHint, Token};
@@ -146,6 +146,16 @@ pub(crate) struct FetchedToken {
 }
 
 impl FetchedToken {
+    /// Returns whether the token has expired, without a margin. After the expiry, no caller may send
+    /// the token.
+    pub(crate) fn has_expired(&self, now: Moment) -> bool {
+        match self.token.expiry() {
+            Expiry::Never => false,
+            Expiry::In(lifetime) => now.reached(self.requested.plus(lifetime)),
+            Expiry::At(end) => end <= now.wall(),
+        }
+    }
+
     /// Calls the source once.
     pub(crate) async fn fetch_from(
         source: &dyn DynTokenSource,
@@ -160,6 +170,14 @@ impl FetchedToken {
             by: FetchedBy::ThisProcess,
         })
     }
+}
+
+/// Returns the error for a token that had already expired when it arrived.
+#[cold]
+pub(crate) fn expired_on_arrival() -> Error {
+    let message = "the token had expired by the time it arrived; \
+                   check what the token source returns, and this machine's clock";
+    Error::new(Kind::Expired, message)
 }
 
 /// Which process fetched the token.

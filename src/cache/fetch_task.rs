@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::cache_inner::CacheInner;
-use super::expiry::{FetchedBy, FetchedToken};
+use super::expiry::{FetchedBy, FetchedToken, expired_on_arrival};
 #[cfg(feature = "fleet")]
 use super::fleet_coordinator::FetchContext;
 use super::state_machine::request::FetchStart;
@@ -25,6 +25,11 @@ use crate::source::token_source::Reason;
 /// waiting, and a new connection often fixes the error.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// The shortest pause after a token that had expired when it arrived. A server that returns the
+/// same token until its end states whole seconds, so it returns an expired token for up to 1 s. Of
+/// three attempts, the last comes after that time.
+const PAUSE_AFTER_EXPIRED: Duration = Duration::from_millis(510);
 
 impl CacheInner {
     /// Runs a fetch on its own task.
@@ -92,8 +97,8 @@ impl FetchTask {
         self.complete(fetched, attempts, began.elapsed());
     }
 
-    /// Calls the source until an attempt succeeds or fails with an error that isn't transient.
-    /// Stops earlier at the attempt limit, or if the next attempt would start after the deadline.
+    /// Calls the source until an attempt succeeds or fails with an error that isn't transient. A
+    /// token that had expired when it arrived counts as a transient error. Stops earlier at the attempt limit, or if the next attempt would start after the deadline.
     async fn attempt(
         &self,
         start: &FetchStart,
@@ -105,14 +110,20 @@ impl FetchTask {
         let mut pauses = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE, jitter);
         loop {
             *attempts += 1;
-            let error = match self.fetch_once(start.reason).await {
-                Ok(fetched) => return Ok(fetched),
-                Err(error) => error,
+            let fetched = self.fetch_once(start.reason).await;
+            let (error, shortest_pause) = match &fetched {
+                Ok(token) if token.has_expired(inner.now()) => {
+                    (expired_on_arrival(), PAUSE_AFTER_EXPIRED)
+                }
+                Err(error) if error.is_transient() => {
+                    (error.clone(), error.retry_after().unwrap_or_default())
+                }
+                _ => return fetched,
             };
-            let pause = pauses.next().max(error.retry_after().unwrap_or_default());
+            let pause = pauses.next().max(shortest_pause);
             let in_time = deadline.saturating_duration_since(Instant::now()) > pause;
-            if *attempts >= inner.attempts || !error.is_transient() || !in_time {
-                return Err(error);
+            if *attempts >= inner.attempts || !in_time {
+                return fetched;
             }
             inner.telemetry.attempt_failed(start.reason, &error, pause);
             tokio::time::sleep(pause).await;

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::machine::{CachedError, Outcome, Refresh, StateMachine, TokenState, WithdrawnFrom};
-use crate::cache::expiry::{CachedToken, FetchedBy, FetchedToken};
+use crate::cache::expiry::{CachedToken, FetchedBy, FetchedToken, expired_on_arrival};
 use crate::cache::single_flight::Completer;
 use crate::clock::Moment;
-use crate::error::{Error, Kind};
+use crate::error::Error;
 use crate::source::token_source::Reason;
 
 impl StateMachine {
@@ -32,6 +32,7 @@ impl StateMachine {
             cached
         });
         let outcome = cached.and_then(|cached| match cached.has_expired(now) {
+            // The error is cached, so the next request doesn't fetch again immediately.
             true => Err(expired_on_arrival()),
             false => Ok(Arc::new(cached)),
         });
@@ -154,14 +155,4 @@ impl StateMachine {
             self.quota_tracker.record(quotas, now);
         }
     }
-}
-
-/// Returns the error for a token that had already expired when it arrived.
-///
-/// The error is cached, so the next request doesn't fetch again immediately.
-#[cold]
-fn expired_on_arrival() -> Error {
-    let message = "the token had expired by the time it arrived; \
-                   check what the token source returns, and this machine's clock";
-    Error::new(Kind::Expired, message)
 }

@@ -188,7 +188,8 @@ fn signing(cache: &TokenCache, lifetime: Duration) -> Token {
 fn a_token_that_expired_before_it_arrived_may_use_the_cache_as_it_is_dropped() {
     no_deadlock(|| async {
         let (source, mut fetches) = controlled_source();
-        let cache = clocked(source, Clock::manual()).build();
+        let cache = clocked(source, Clock::manual());
+        let cache = cache.fetch_attempts(1).build();
         let waiting = tokio::spawn(cache.token());
         let token = signing(&cache, Duration::ZERO);
         fetches.next().await.complete(Ok(token));

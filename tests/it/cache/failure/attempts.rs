@@ -1,6 +1,7 @@
 //! A fetch tries again after a transient error.
 
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use tokio::time::advance;
 use tower_auth::cache::Phase;
@@ -152,5 +153,47 @@ async fn statuses_and_codes_say_whether_an_error_may_pass() {
         assert!(error.is_denied(), "{status} {code}: {error}");
         assert_eq!(error.is_transient(), passes, "{status} {code}: {error}");
         assert_eq!(error.is_permanent(), !passes, "{status} {code}: {error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_has_expired_on_arrival_is_asked_for_again_within_the_fetch() {
+    let source = ScriptedSource::new(|attempt| match attempt {
+        1 => Token::bearer("over").map(|token| token.expires_in(Duration::ZERO)),
+        2 => Token::bearer("long-over").map(|token| token.expires_at(UNIX_EPOCH)),
+        _ => Token::bearer("good").map(|token| token.expires_in(3600 * SECOND)),
+    });
+    let cache = paused(source.clone()).build();
+    let callers: Vec<_> = (0..10).map(|_| tokio::spawn(cache.token())).collect();
+    let start = tokio::time::Instant::now();
+    for caller in callers {
+        assert_eq!(caller.await.unwrap().unwrap().secret(), "good");
+    }
+    assert_eq!(source.asked(), 3);
+    // Longer than the second for which a server that counts in whole seconds says zero.
+    let took = start.elapsed();
+    assert!((1_000..1_100).contains(&took.as_millis()), "{took:?}");
+}
+
+/// The server issues a token for each 10.5 s, and returns the same token until its end.
+#[tokio::test(start_paused = true)]
+async fn no_caller_sees_an_error_of_a_server_that_returns_the_same_token_until_its_end() {
+    for jitter in [0.0, 0.5] {
+        let start = tokio::time::Instant::now();
+        let source = ScriptedSource::new(move |_| {
+            let elapsed = start.elapsed().as_millis();
+            let left = 10_500 - elapsed % 10_500;
+            let whole_seconds = Duration::from_secs((left / 1_000).try_into().unwrap());
+            let secret = format!("t{}", elapsed / 10_500);
+            Token::bearer(secret).map(|token| token.expires_in(whole_seconds))
+        });
+        let cache = paused(source.clone()).jitter(jitter).build();
+        while start.elapsed() < 120 * SECOND {
+            let token = cache.token().await.unwrap();
+            let current = format!("t{}", start.elapsed().as_millis() / 10_500);
+            assert_eq!(token.secret(), current);
+            tokio::time::sleep(SECOND / 100).await;
+        }
+        assert!(source.asked() < 130, "{}", source.asked());
     }
 }

@@ -101,7 +101,7 @@ impl Model {
         else {
             return;
         };
-        match result {
+        let fault = match result {
             FetchResult::Token { token, lifetime } => {
                 let deadlines = self.deadlines(requested, lifetime);
                 self.issues.push(CachedToken {
@@ -112,26 +112,24 @@ impl Model {
                     is_accepted: false,
                 });
                 let cached = self.issues.len() - 1;
-                let is_past_its_end = self.is_past_its_end(cached);
-                self.complete(
-                    flight,
-                    if is_past_its_end {
-                        Err(Fault::Expired)
-                    } else {
-                        Ok(cached)
-                    },
-                );
-            }
-            FetchResult::Fault(fault) => {
-                let attempts = self.flights[flight].attempts;
-                let pause = doubled(200, attempts - 1, 5 * SECOND).max(fault.retry_after());
-                let until = self.now.timers + pause;
-                if fault.is_transient() && attempts < self.rules.attempts && until < deadline {
-                    self.flights[flight].task = Task::Pausing { until, deadline };
-                } else {
-                    self.complete(flight, Err(fault));
+                if !self.is_past_its_end(cached) {
+                    return self.complete(flight, Ok(cached));
                 }
+                Fault::Expired
             }
+            FetchResult::Fault(fault) => fault,
+        };
+        let (may_pass, shortest_pause) = match fault {
+            Fault::Expired => (true, 510),
+            fault => (fault.is_transient(), fault.retry_after()),
+        };
+        let attempts = self.flights[flight].attempts;
+        let pause = doubled(200, attempts - 1, 5 * SECOND).max(shortest_pause);
+        let until = self.now.timers + pause;
+        if may_pass && attempts < self.rules.attempts && until < deadline {
+            self.flights[flight].task = Task::Pausing { until, deadline };
+        } else {
+            self.complete(flight, Err(fault));
         }
     }
 
