@@ -158,7 +158,7 @@ async fn statuses_and_codes_say_whether_an_error_may_pass() {
 
 #[tokio::test(start_paused = true)]
 async fn a_token_that_has_expired_on_arrival_is_asked_for_again_within_the_fetch() {
-    let source = ScriptedSource::new(|attempt| match attempt {
+    let source = ScriptedSource::from_fn(|attempt| match attempt {
         1 => Token::bearer("over").map(|token| token.expires_in(Duration::ZERO)),
         2 => Token::bearer("long-over").map(|token| token.expires_at(UNIX_EPOCH)),
         _ => Token::bearer("good").map(|token| token.expires_in(3600 * SECOND)),
@@ -169,7 +169,7 @@ async fn a_token_that_has_expired_on_arrival_is_asked_for_again_within_the_fetch
     for caller in callers {
         assert_eq!(caller.await.unwrap().unwrap().secret(), "good");
     }
-    assert_eq!(source.asked(), 3);
+    assert_eq!(source.fetches(), 3);
     // Longer than the second for which a server that counts in whole seconds says zero.
     let took = start.elapsed();
     assert!((1_000..1_100).contains(&took.as_millis()), "{took:?}");
@@ -180,7 +180,7 @@ async fn a_token_that_has_expired_on_arrival_is_asked_for_again_within_the_fetch
 async fn no_caller_sees_an_error_of_a_server_that_returns_the_same_token_until_its_end() {
     for jitter in [0.0, 0.5] {
         let start = tokio::time::Instant::now();
-        let source = ScriptedSource::new(move |_| {
+        let source = ScriptedSource::from_fn(move |_| {
             let elapsed = start.elapsed().as_millis();
             let left = 10_500 - elapsed % 10_500;
             let whole_seconds = Duration::from_secs((left / 1_000).try_into().unwrap());
@@ -194,6 +194,6 @@ async fn no_caller_sees_an_error_of_a_server_that_returns_the_same_token_until_i
             assert_eq!(token.secret(), current);
             tokio::time::sleep(SECOND / 100).await;
         }
-        assert!(source.asked() < 130, "{}", source.asked());
+        assert!(source.fetches() < 130, "{}", source.fetches());
     }
 }
