@@ -102,8 +102,8 @@ impl TokenCacheBuilder {
     /// The pause between two attempts starts at 200 ms and doubles up to 5 s.
     /// [Jitter](Self::jitter) makes a pause up to twice as long, but never longer than 5 s. If the
     /// server's `Retry-After` is longer than the pause, the cache waits as long as `Retry-After`
-    /// says. After an expired token, the pause is at least 510 ms. If the next attempt would start after the [fetch timeout](Self::fetch_timeout), the
-    /// fetch fails immediately.
+    /// says. After an expired token, the pause is at least 510 ms. If the next attempt would start
+    /// after the [fetch timeout](Self::fetch_timeout), the fetch fails immediately.
     pub fn fetch_attempts(mut self, attempts: u32) -> Self {
         self.attempts = attempts;
         self

@@ -98,7 +98,8 @@ impl FetchTask {
     }
 
     /// Calls the source until an attempt succeeds or fails with an error that isn't transient. A
-    /// token that had expired when it arrived counts as a transient error. Stops earlier at the attempt limit, or if the next attempt would start after the deadline.
+    /// token that had expired when it arrived counts as a transient error. Stops earlier at the
+    /// attempt limit, or if the next attempt would start after the deadline.
     async fn attempt(
         &self,
         start: &FetchStart,

@@ -219,8 +219,9 @@ impl TokenCache {
     ///
     /// [`AuthLayer`](crate::AuthLayer) calls this method itself. If you call
     /// [`reject`](Self::reject), also call `accept`: while requests are refused, call it for each
-    /// response that shows that the server accepted the token. A token that a server accepts after a refusal counts as accepted and refused by
-    /// turns. For such a token, only 16 refusals in a row prove a revocation.
+    /// response that shows that the server accepted the token. A token that a server accepts after
+    /// a refusal counts as accepted and refused by turns. For such a token, only 16 refusals in a
+    /// row prove a revocation.
     pub fn accept(&self, token: &Token) {
         self.accept_from(token.generation(), self.sent_unknown());
     }

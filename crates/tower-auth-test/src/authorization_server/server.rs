@@ -264,8 +264,8 @@ impl AuthorizationServer {
     }
 
     /// Makes the server require a DPoP proof with each token request (RFC 9449 §5), and bind the
-    /// tokens to its key. Without this, a proof is optional. The age of a proof is not checked, because
-    /// clients sign with the system's time.
+    /// tokens to its key. Without this, a proof is optional. The age of a proof is not checked,
+    /// because clients sign with the system's time.
     #[cfg(feature = "dpop")]
     pub fn require_dpop(&self) {
         lock(&self.grants).dpop.require_proof();
