@@ -12,7 +12,7 @@ fn web_of(challenge: &str, well_known: &str) -> Web {
     let web = web();
     web.put(API, refusal(challenge));
     web.put(METADATA, Page::new(404));
-    web.put(well_known, Page::json(200, &metadata()));
+    web.put(well_known, Page::json(200, metadata()));
     web
 }
 
@@ -97,7 +97,7 @@ async fn each_of_several_locations_is_tried_before_the_well_known_places() {
         ),
     ] {
         let web = web_of(&challenge, METADATA);
-        web.put(HINTED, Page::json(200, &metadata()));
+        web.put(HINTED, Page::json(200, metadata()));
         fetch(&source(&web)).await.unwrap();
         assert_eq!(asked_for(&web), [other, HINTED], "{challenge}");
         let web = web_of(&challenge, METADATA);
@@ -110,8 +110,8 @@ async fn each_of_several_locations_is_tried_before_the_well_known_places() {
         format!(r#"Bearer resource_metadata="{HINTED}", DPoP resource_metadata="{evil}""#),
     ] {
         let web = web_of(&challenge, METADATA);
-        web.put(HINTED, Page::json(200, &metadata()));
-        web.put(evil, Page::json(200, &metadata()));
+        web.put(HINTED, Page::json(200, metadata()));
+        web.put(evil, Page::json(200, metadata()));
         fetch(&source(&web)).await.unwrap();
         assert_eq!(web.times(&format!("GET {evil}")), 0, "{challenge}");
         assert_eq!(asked_for(&web), [HINTED], "{challenge}");
