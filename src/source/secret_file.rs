@@ -9,7 +9,7 @@ use tokio::task::JoinError;
 use zeroize::Zeroizing;
 
 #[cfg(feature = "file")]
-pub(crate) use written::{at, mode_of, replace};
+pub(crate) use written::{age_of, at, mode_of, replace};
 
 /// The maximum size of a secret file, in bytes. Without a limit, a wrong path could fill the
 /// memory.
@@ -44,6 +44,7 @@ mod written {
     use std::fs::{File, Metadata};
     use std::io::{self, Write};
     use std::path::Path;
+    use std::time::Duration;
 
     use crate::error::BoxError;
 
@@ -62,6 +63,36 @@ mod written {
         file.persist(path).map_err(|error| error.error)?;
         // The new name reaches the disk only when the folder is synced.
         sync_folder(folder)
+    }
+
+    /// Returns the time since the file's last change, by the clock of the file system. Returns
+    /// `None` if that clock was set back.
+    ///
+    /// The clock of this process may differ from the clock of the process that wrote the file. So
+    /// the file system sets the file's access time to its own current time.
+    #[cfg(unix)]
+    pub(crate) fn age_of(file: &File) -> Option<Duration> {
+        use rustix::fs::{Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, futimens};
+
+        let at = |tv_nsec| Timespec { tv_sec: 0, tv_nsec };
+        let touched = Timestamps {
+            last_access: at(UTIME_NOW),
+            last_modification: at(UTIME_OMIT),
+        };
+        futimens(file, &touched).ok()?;
+        let found = file.metadata().ok()?;
+        found
+            .accessed()
+            .ok()?
+            .duration_since(found.modified().ok()?)
+            .ok()
+    }
+
+    /// Returns the time since the file's last change. Returns `None` if the clock was set back.
+    #[cfg(not(unix))]
+    pub(crate) fn age_of(file: &File) -> Option<Duration> {
+        let changed = file.metadata().ok()?.modified().ok()?;
+        std::time::SystemTime::now().duration_since(changed).ok()
     }
 
     /// Returns the permission bits. The mask `0o077` selects the bits of users other than the

@@ -3,13 +3,13 @@
 use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::token_store::{LIMIT, Lease, TokenStore, check_length};
+use super::token_store::{LIMIT, Lease, StoredValue, TokenStore, check_length};
 use crate::error::BoxError;
-use crate::source::secret_file::{self, at, mode_of, off_the_runtime};
+use crate::source::secret_file::{self, age_of, at, mode_of, off_the_runtime};
 
 /// Shares tokens between the processes of one user on one machine, such as command-line tools and
 /// timer jobs.
@@ -18,7 +18,9 @@ use crate::source::secret_file::{self, at, mode_of, off_the_runtime};
 /// file. The system releases the lock when that process ends. So a lease lasts until the process
 /// releases the lease or ends. Such a lease needs no fencing token. A new token is written to a
 /// temporary file and synced to disk. The temporary file then replaces the old file atomically.
-/// Tokens expire by the machine's clock.
+///
+/// Tokens expire by the clock of the file system, which all processes share. For example, the clock
+/// of one process may be set differently, or the folder may be on a server.
 ///
 /// The store creates the folder at first use. The folder should be on a local disk, because some
 /// network file systems don't support locks.
@@ -42,10 +44,11 @@ pub struct FileStore {
 }
 
 /// The first bytes of each file. They identify the file format.
-const MAGIC: &[u8; 8] = b"t-auth 1";
+const MAGIC: &[u8; 8] = b"t-auth 2";
 
-/// The length of the header. The header contains the magic, the expiry in milliseconds since 1970,
-/// and the length of the sealed token. Both numbers are big-endian.
+/// The length of the header. The header contains the magic, the lifetime of the value in
+/// milliseconds, and the length of the sealed token. Both numbers are big-endian. The lifetime
+/// counts from the file's last change.
 const HEADER: usize = 24;
 
 impl FileStore {
@@ -74,7 +77,7 @@ impl FileStore {
 }
 
 impl TokenStore for FileStore {
-    async fn load(&self, key: &str) -> Result<Option<Vec<u8>>, BoxError> {
+    async fn load(&self, key: &str) -> Result<Option<StoredValue>, BoxError> {
         let folder = self.folder.clone();
         let path = self.path(key, "token")?;
         off_the_runtime(move || load(&folder, &path)).await?
@@ -94,6 +97,11 @@ impl TokenStore for FileStore {
         off_the_runtime(move || save(&folder, &path, &sealed, ttl)).await?
     }
 
+    async fn delete(&self, key: &str, _lease: &Lease) -> Result<bool, BoxError> {
+        let path = self.path(key, "token")?;
+        off_the_runtime(move || delete(&path)).await?
+    }
+
     /// Locks the token's lock file. The lease ends when it is released or when its process ends.
     /// `_ttl` has no effect.
     async fn lease(&self, key: &str, _ttl: Duration) -> Result<Option<Lease>, BoxError> {
@@ -102,6 +110,18 @@ impl TokenStore for FileStore {
         let locked = off_the_runtime(move || lock(&folder, &path)).await??;
         // No other process saves while the file is locked, so no fencing token is needed.
         Ok(locked.map(|file| Lease::new(0).holding(file)))
+    }
+
+    /// Returns whether the lease's lock file is still in the folder. Another process could lock a
+    /// new file in its place. `_ttl` has no effect.
+    async fn renew(&self, key: &str, lease: &Lease, _ttl: Duration) -> Result<bool, BoxError> {
+        let path = self.path(key, "lock")?;
+        let guard = lease.guard.as_deref();
+        let Some(locked) = guard.and_then(|guard| guard.downcast_ref::<Locked>()) else {
+            return Ok(false);
+        };
+        let file = locked.0.try_clone().map_err(|error| at(&path, &error))?;
+        off_the_runtime(move || is_at(&path, &file)).await?
     }
 
     async fn release(&self, _key: &str, lease: Lease) -> Result<bool, BoxError> {
@@ -124,7 +144,7 @@ impl Drop for Locked {
     }
 }
 
-fn load(folder: &Path, path: &Path) -> Result<Option<Vec<u8>>, BoxError> {
+fn load(folder: &Path, path: &Path) -> Result<Option<StoredValue>, BoxError> {
     if !exists(folder)? {
         return Ok(None);
     }
@@ -134,34 +154,36 @@ fn load(folder: &Path, path: &Path) -> Result<Option<Vec<u8>>, BoxError> {
         Err(error) => return Err(at(path, &error)),
     };
     check(path, &file)?;
-    let mut bytes = Vec::new();
-    let read = file
-        .take((HEADER + LIMIT + 1) as u64)
-        .read_to_end(&mut bytes);
+    let found = file.metadata().map_err(|error| at(path, &error))?;
+    if found.len() > (HEADER + LIMIT) as u64 {
+        return Ok(Some(foreign(path)));
+    }
+    // Allocates the whole length, because a buffer that grows leaves copies in memory.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(HEADER + LIMIT + 1));
+    let limit = (HEADER + LIMIT + 1) as u64;
+    let read = (&file).take(limit).read_to_end(&mut bytes);
     read.map_err(|error| at(path, &error))?;
-    if bytes.len() > HEADER + LIMIT {
-        let path = path.display();
-        return Err(format!(
-            "{path}: longer than a sealed token, which has at most 256 KiB; remove it"
-        )
-        .into());
-    }
-    match parse(&bytes) {
-        Some((end, _)) if end <= now() => Ok(None),
-        Some((_, sealed)) => Ok(Some(sealed.to_vec())),
-        // The file is truncated, or another program wrote the file. An attempt to open the seal
-        // reports this, and the next save replaces the file.
-        None => Ok(Some(bytes)),
-    }
+    let Some((ttl, sealed)) = parse(&bytes) else {
+        return Ok(Some(foreign(path)));
+    };
+    // Without a known age, the value counts as expired.
+    let age = age_of(&file).unwrap_or(Duration::MAX);
+    let remaining = ttl.saturating_sub(age);
+    Ok((!remaining.is_zero()).then(|| StoredValue::new(sealed, remaining)))
 }
 
-/// Returns the expiry and the sealed token, or `None` if this store didn't write the file.
-fn parse(bytes: &[u8]) -> Option<(u64, &[u8])> {
+/// Describes a file that is truncated, or that another program wrote. The next save replaces it.
+fn foreign(path: &Path) -> StoredValue {
+    StoredValue::foreign(format!("{}: not a complete token file", path.display()))
+}
+
+/// Returns the lifetime and the sealed token, or `None` if this store didn't write the file.
+fn parse(bytes: &[u8]) -> Option<(Duration, &[u8])> {
     let (magic, rest) = bytes.split_first_chunk::<8>()?;
-    let (end, rest) = rest.split_first_chunk()?;
+    let (ttl, rest) = rest.split_first_chunk()?;
     let (length, sealed) = rest.split_first_chunk()?;
     let is_whole = magic == MAGIC && u64::from_be_bytes(*length) == sealed.len() as u64;
-    is_whole.then_some((u64::from_be_bytes(*end), sealed))
+    is_whole.then_some((Duration::from_millis(u64::from_be_bytes(*ttl)), sealed))
 }
 
 fn save(folder: &Path, path: &Path, sealed: &[u8], ttl: Duration) -> Result<bool, BoxError> {
@@ -170,11 +192,18 @@ fn save(folder: &Path, path: &Path, sealed: &[u8], ttl: Duration) -> Result<bool
         return Ok(false);
     }
     create(folder)?;
-    let end = now().saturating_add(ttl).to_be_bytes();
     let length = (sealed.len() as u64).to_be_bytes();
-    let parts: [&[u8]; 4] = [MAGIC, &end, &length, sealed];
+    let parts: [&[u8]; 4] = [MAGIC, &ttl.to_be_bytes(), &length, sealed];
     secret_file::replace(path, &parts).map_err(|error| at(path, &error))?;
     Ok(true)
+}
+
+fn delete(path: &Path) -> Result<bool, BoxError> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(at(path, &error)),
+    }
 }
 
 /// Locks the lock file. Returns `None` if another process has locked the file. The file stays after
@@ -191,10 +220,30 @@ fn lock(folder: &Path, path: &Path) -> Result<Option<Locked>, BoxError> {
     let file = options.open(path).map_err(|error| at(path, &error))?;
     check(path, &file)?;
     match file.try_lock() {
-        Ok(()) => Ok(Some(Locked(file))),
-        Err(TryLockError::WouldBlock) => Ok(None),
+        // Another program may have removed the file before this process locked it.
+        Ok(()) if is_at(path, &file)? => Ok(Some(Locked(file))),
+        Ok(()) | Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(error)) => Err(at(path, &error)),
     }
+}
+
+/// Returns whether `path` still leads to this file.
+#[cfg(unix)]
+fn is_at(path: &Path, file: &File) -> Result<bool, BoxError> {
+    use std::os::unix::fs::MetadataExt;
+
+    let ours = file.metadata().map_err(|error| at(path, &error))?;
+    match fs::metadata(path) {
+        Ok(found) => Ok((found.dev(), found.ino()) == (ours.dev(), ours.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(at(path, &error)),
+    }
+}
+
+/// Returns `true`, because other systems don't remove a file that is open.
+#[cfg(not(unix))]
+fn is_at(_: &Path, _: &File) -> Result<bool, BoxError> {
+    Ok(true)
 }
 
 /// Creates the folder. If the folder already exists, checks the folder's owner.
@@ -260,11 +309,4 @@ fn foreign_owner(found: &Metadata) -> Option<(u32, u32)> {
 #[cfg(not(unix))]
 fn foreign_owner(_: &Metadata) -> Option<(u32, u32)> {
     None
-}
-
-fn now() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
