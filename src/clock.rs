@@ -61,6 +61,15 @@ impl Moment {
         }
     }
 
+    /// Returns the moment that is earlier by `span` on both clocks.
+    pub(crate) fn minus(self, span: Duration) -> Self {
+        let span = nanos(span);
+        Self {
+            monotonic: self.monotonic.saturating_sub(span),
+            wall: self.wall.saturating_sub(span),
+        }
+    }
+
     /// Returns the moment at which the wall clock showed `wall`, and moves the monotonic reading
     /// back as far. If `wall` is later, returns the same moment.
     #[cfg(feature = "fleet")]
@@ -76,6 +85,12 @@ impl Moment {
     #[inline]
     pub(crate) fn reached(self, deadline: Self) -> bool {
         self.monotonic >= deadline.monotonic || self.wall >= deadline.wall
+    }
+
+    /// Returns whether either clock is later than `moment`.
+    #[inline]
+    pub(crate) fn passed(self, moment: Self) -> bool {
+        self.monotonic > moment.monotonic || self.wall > moment.wall
     }
 
     /// Returns how long it takes until either clock reaches `deadline`.
