@@ -13,7 +13,7 @@ use http::uri::Scheme;
 use super::endpoint_kind::EndpointKind;
 use super::transport::DynTransport;
 use crate::error::{Error, Kind};
-use crate::origin::is_secure;
+use crate::origin::{is_secure, port_fault};
 use crate::sanitize::sanitize;
 #[cfg(feature = "fleet")]
 use crate::source::store_key::StoreKey;
@@ -279,6 +279,9 @@ fn parse(what: &str, url: &str) -> Result<Uri, Error> {
     if url.contains('#') {
         return Err(bad("has a fragment (`#`)"));
     }
+    if let Some(fault) = port_fault(url) {
+        return Err(bad(&fault));
+    }
     let uri: Uri = url.parse().map_err(|_| bad("isn't a valid URL"))?;
     // `Uri` also accepts a host alone and a path alone.
     let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else {
@@ -294,10 +297,6 @@ fn parse(what: &str, url: &str) -> Result<Uri, Error> {
     }
     if authority.host().is_empty() {
         return Err(bad("has no host"));
-    }
-    // `Uri` accepts a port that isn't a number, and then uses the default port.
-    if authority.as_str() != authority.host() && authority.port().is_none() {
-        return Err(bad("has a port that is not a number up to 65535"));
     }
     Ok(uri)
 }
