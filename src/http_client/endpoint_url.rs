@@ -282,10 +282,18 @@ fn parse(what: &str, url: &str) -> Result<Uri, Error> {
     if let Some(fault) = port_fault(url) {
         return Err(bad(&fault));
     }
-    let uri: Uri = url.parse().map_err(|_| bad("isn't a valid URL"))?;
+    let uri: Uri = url.parse().map_err(|_| {
+        // `Uri` rejects a host with a path, such as `id.example.com/token`.
+        let is_without_scheme = !url.contains("://") && is_valid(&format!("https://{url}"));
+        bad(if is_without_scheme {
+            NOT_ABSOLUTE
+        } else {
+            "isn't a valid URL"
+        })
+    })?;
     // `Uri` also accepts a host alone and a path alone.
     let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else {
-        return Err(bad("is not absolute; start it with `https://`"));
+        return Err(bad(NOT_ABSOLUTE));
     };
     if *scheme != Scheme::HTTPS && *scheme != Scheme::HTTP {
         return Err(bad("is neither https nor http"));
@@ -299,6 +307,12 @@ fn parse(what: &str, url: &str) -> Result<Uri, Error> {
         return Err(bad("has no host"));
     }
     Ok(uri)
+}
+
+const NOT_ABSOLUTE: &str = "is not absolute; start it with `https://`";
+
+fn is_valid(url: &str) -> bool {
+    url.parse::<Uri>().is_ok()
 }
 
 /// Makes a server's address safe to print: replaces each part that may be a secret with `…`.

@@ -68,6 +68,8 @@ fn an_address_that_is_none_is_refused_without_quoting_it() {
         ("ftp://localhost/hunter22", "neither https nor http"),
         ("/hunter22", "not absolute"),
         ("hunter22", "not absolute"),
+        ("id.example.com/hunter22", "not absolute"),
+        ("id.example.com:8443/hunter22?a", "not absolute"),
         ("hunter22 and more", "isn't a valid URL"),
         ("", "isn't a valid URL"),
         ("https:///hunter22", "isn't a valid URL"),
