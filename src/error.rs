@@ -285,6 +285,11 @@ impl Error {
         self.edit(|inner| inner.reply = Some(reply))
     }
 
+    /// Replaces the message, and keeps what the server said.
+    pub(crate) fn with_message(self, message: &'static str) -> Self {
+        self.edit(|inner| inner.message = message.into())
+    }
+
     pub(crate) fn with_source(self, source: impl Into<BoxError>) -> Self {
         self.edit(|inner| inner.source = Some(Arc::from(source.into())))
     }

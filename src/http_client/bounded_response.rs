@@ -35,7 +35,7 @@ pub(crate) struct EndpointResponse {
 
 /// A response whose body may be cut off.
 pub(crate) struct PartialResponse {
-    /// The response. If the body is cut off, it contains the bytes that arrived.
+    /// The response. If the body is cut off, `body` contains only the bytes that arrived.
     pub(crate) response: EndpointResponse,
     /// Why the body is cut off.
     pub(crate) cut_off: Option<ReadError>,

@@ -112,7 +112,7 @@ pub(crate) fn parse(body: &[u8]) -> Result<ResponseFields, Malformed> {
 /// Finds the refresh token in a body that isn't complete, or that [`parse`] can't read. The server
 /// may have revoked the previous refresh token when it sent this body.
 ///
-/// The body may be JSON with an error, or a form: some servers send a form instead of JSON.
+/// The body may be malformed JSON. It may also be a form, which some servers send instead of JSON.
 pub(crate) fn find_refresh_token(body: &[u8], is_complete: bool) -> Option<SecretString> {
     find_in_json(body).or_else(|| find_in_form(body, is_complete))
 }
@@ -202,7 +202,8 @@ impl<'de> Visitor<'de> for ResponseFieldsVisitor {
             };
             let is_second = !matches!(field, FieldValue::Absent);
             let value = map.next_value()?;
-            // A value without text doesn't replace a refresh token, which may be the only one.
+            // A value without text doesn't replace an earlier refresh token. The server may accept
+            // only that token.
             if name != "refresh_token" || !is_second || matches!(value, FieldValue::Text(_)) {
                 *field = value;
             }

@@ -153,7 +153,7 @@ impl EndpointResponse {
     ) -> UnjudgedResponse {
         let redactor = self.hiding(redactor, fields.as_ref().ok());
         let quotas = quota_headers::parse(&self.headers, &redactor, self.started);
-        // In a refusal, a field with this name may describe what is wrong with the old token.
+        // In a refusal, a field `refresh_token` may describe what is wrong with the old token.
         let sent = fields.as_ref().ok().filter(|_| self.status.is_success());
         let refresh_token = sent.and_then(|fields| fields.refresh_token.text());
         let refresh_token = refresh_token.filter(|token| !token.is_empty());
@@ -278,7 +278,7 @@ impl EndpointResponse {
     }
 }
 
-/// The time of a response by two clocks.
+/// The times of a request and of its response.
 #[derive(Clone, Copy)]
 struct Received {
     /// The start of the request by the local clock.
@@ -287,9 +287,8 @@ struct Received {
     sent_at: Option<SystemTime>,
 }
 
-/// Returns the time at which the server sent a response, by the server's clock: the time at which
-/// the response was generated (`Date`, RFC 9110 §6.6.1), plus the time that the response spent in
-/// caches (`Age`, RFC 9111 §5.1).
+/// Returns the time of the response by the server's clock. This is `Date` (RFC 9110 §6.6.1) plus
+/// `Age` (RFC 9111 §5.1), the time that the response spent in caches.
 fn server_time(headers: &HeaderMap) -> Option<SystemTime> {
     let text = |name| headers.get(name)?.to_str().ok();
     let date = httpdate::parse_http_date(text(header::DATE)?.trim()).ok()?;
@@ -357,12 +356,14 @@ fn read_token(
     })
 }
 
-/// How long before the response a date may be. An earlier date is probably a long lifetime.
+/// A date in `expires_in` is at most this long before the response. A number for an earlier date is
+/// probably a long lifetime.
 const OLDEST_DATE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 impl Received {
-    /// Returns the time until a date, if an `expires_in` of more than ten years is probably a date:
-    /// the seconds since 1970. Some servers send the token's `exp` in this field.
+    /// Reads an `expires_in` of more than ten years as a date, in seconds since 1970. Some servers
+    /// send the token's `exp` in this field. Returns the time until the date, or `None` if
+    /// `expires_in` is probably a lifetime.
     fn until_date(&self, expires_in: Duration) -> Option<Duration> {
         let now = self.sent_at.unwrap_or(self.at);
         let date = Some(expires_in).filter(|number| *number > MAX_LIFETIME);

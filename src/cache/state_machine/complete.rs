@@ -74,9 +74,8 @@ impl StateMachine {
     fn record_failure(&mut self, error: Error, now: Moment) {
         let left = self
             .cached()
-            .and_then(|cached| cached.serve_until())
-            .filter(|end| !now.reached(*end))
-            .map(|end| now.until(end));
+            .and_then(|cached| cached.served_for(now))
+            .filter(|left| !left.is_zero());
         let floor = self.limits.attempt_floor;
         let wait = self.failure_backoff.wait_after(&error, left, floor);
         let latest = self.cached().and_then(|cached| cached.latest_refresh_at());

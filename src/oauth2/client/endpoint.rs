@@ -48,8 +48,8 @@ impl TokenEndpoint {
         self.request_unjudged(grant).await?.rest
     }
 
-    /// Requests a token like [`request`](Self::request). The caller saves the refresh token of the
-    /// response first.
+    /// Requests a token like [`request`](Self::request). The caller must save the response's refresh
+    /// token before it looks at the rest of the response.
     pub(crate) async fn request_unjudged(
         &self,
         grant: Params<'_>,

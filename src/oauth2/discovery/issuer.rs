@@ -84,8 +84,8 @@ impl EndpointUrl {
     /// - An `iss` in the response to a login must be equal to the `issuer` in the metadata.
     /// - A client assertion names the issuer as you wrote it.
     ///
-    /// Call this method before you clone the value, because the clones from before keep their own
-    /// metadata and the default. Without an issuer, this setting has no effect.
+    /// Call this method before you clone the value. Earlier clones still require an equal issuer, and
+    /// keep their own copy of the metadata. Without an issuer, this setting has no effect.
     ///
     /// # Example
     ///
@@ -194,7 +194,7 @@ impl Issuer {
         })
     }
 
-    /// Returns the same issuer with another setting, and without the cached metadata.
+    /// Returns a copy that ignores a slash at the end. The copy has no cached metadata.
     fn ignore_slash(&self) -> Self {
         Self {
             name: self.name.clone(),
@@ -277,8 +277,8 @@ impl Issuer {
 }
 
 /// Returns the possible locations of the metadata, in the order of the search. The sources of the
-/// locations are RFC 8414 §3.1, RFC 8414 §5 and OpenID Connect Discovery §4.1. The authorization of
-/// the Model Context Protocol (2026-07-28) requires this order.
+/// locations are RFC 8414 §3.1, RFC 8414 §5 and OpenID Connect Discovery §4.1. The authorization
+/// specification of the Model Context Protocol (2026-07-28) requires this order.
 fn well_known_locations(issuer: &Uri) -> Vec<String> {
     let base = base(issuer);
     let path = issuer.path();

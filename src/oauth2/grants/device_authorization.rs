@@ -146,7 +146,7 @@ impl DeviceAuthorization {
     /// If the response has no usable access token, its refresh token is saved before the error is
     /// returned. A [`RefreshToken::stored`] source can then use the refresh token.
     ///
-    /// After any error, begin the login again.
+    /// After any other error, begin the login again.
     ///
     /// # Cancel safety
     ///

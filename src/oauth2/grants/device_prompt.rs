@@ -13,6 +13,7 @@ use crate::http_client::endpoint_url::EndpointUrl;
 use crate::http_client::redact::Redactor;
 use crate::http_client::response_fields::{self, FieldValue};
 use crate::http_client::token_response::seconds;
+use crate::origin::port_fault;
 use crate::sanitize::sanitize_unbounded;
 
 /// The time between two polls if the server specifies no time (RFC 8628 §3.2).
@@ -111,12 +112,19 @@ impl DevicePrompt {
         }
         let uri = text(fields.verification_uri).or(text(fields.verification_url));
         let uri = uri.ok_or("has no `verification_uri`")?;
+        let has_bad_port = |uri: &SecretString| port_fault(uri.expose_secret()).is_some();
+        if has_bad_port(&uri) {
+            return Err("has a `verification_uri` with an invalid port");
+        }
         let is_unfit = |uri: &SecretString| !is_address(uri.expose_secret());
         if is_unfit(&uri) {
             return Err("has a `verification_uri` that is neither https nor http to loopback");
         }
         let complete =
             text(fields.verification_uri_complete).or(text(fields.verification_url_complete));
+        if complete.as_ref().is_some_and(has_bad_port) {
+            return Err("has a `verification_uri_complete` with an invalid port");
+        }
         if complete.as_ref().is_some_and(is_unfit) {
             return Err(
                 "has a `verification_uri_complete` that is neither https nor http to loopback",

@@ -231,7 +231,8 @@ impl RefreshToken {
             let is_replaced = state.unsaved.is_some();
             self.save(state).await?;
             match response.rest {
-                // A refusal that contains the next token isn't about the store's contents.
+                // If the refusal contains a new refresh token, the store now has that token.
+                // Another attempt could get another such refusal, and so on without end.
                 Err(error) if error.is_invalid_grant() && !is_replaced => refused = Some(error),
                 rest => return rest,
             }

@@ -11,6 +11,10 @@ use crate::error::{Error, Kind};
 use crate::oauth2::client::oauth2_client::Client;
 use crate::oauth2::client::params::Params;
 
+/// The message for `access_denied`. The browser's redirect brings this code, or the token endpoint
+/// sends it while the user logs in on another device.
+pub(crate) const LOGIN_REFUSED: &str = "the user or the server refused the login";
+
 /// The settings of a login that produces a [`RefreshToken`] source.
 pub(crate) struct UserLogin {
     pub(crate) client: Client,
@@ -46,7 +50,13 @@ impl UserLogin {
         let response = self.client.endpoint.request_unjudged(grant).await?;
         let (client, store) = (self.client.clone(), self.store.clone());
         let source = RefreshToken::logged_in(client, store, response.refresh_token).await?;
-        let token = self.params.token(&self.client, response.rest?)?;
+        let response = response
+            .rest
+            .map_err(|error| match error.is_access_denied() {
+                true => error.with_message(LOGIN_REFUSED),
+                false => error,
+            })?;
+        let token = self.params.token(&self.client, response)?;
         Ok(source
             .with_initial_token(InitialToken::new(token, requested_at))
             .assume_lifetime(self.params.assumed_lifetime())

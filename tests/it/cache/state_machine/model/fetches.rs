@@ -152,7 +152,7 @@ impl Model {
         let before = before.max(2 * margin).min(lifetime / 2);
         Some(Deadlines {
             refresh_at: from.plus(lifetime - before),
-            expired_at: from.plus(lifetime - margin),
+            served_until: from.plus(lifetime - margin),
             ends_at: from.plus(lifetime),
         })
     }
@@ -212,7 +212,7 @@ impl Model {
         let end = self
             .current
             .and_then(|cached| self.issues[cached].deadlines)
-            .map(|deadlines| now.until(deadlines.expired_at))
+            .map(|deadlines| now.until(deadlines.served_until))
             .filter(|left| *left > 0)
             .unwrap_or(i64::MAX);
         let backoff = doubled(SECOND, self.backoffs, MINUTE);
