@@ -121,9 +121,10 @@ fn find_in_json(body: &[u8]) -> Option<SecretString> {
     const NAME: &[u8] = br#""refresh_token""#;
     let ends = (NAME.len()..body.len()).rev();
     let mut values = ends.filter_map(|end| {
-        let before = body.get(..end)?;
-        let after = body.get(end..)?.trim_ascii_start().strip_prefix(b":");
-        after.filter(|_| before.ends_with(NAME))
+        let (before, after) = body.split_at_checked(end)?;
+        // Compares the name first. Otherwise, a body of spaces would take quadratic time.
+        let after = before.ends_with(NAME).then(|| after.trim_ascii_start());
+        after?.strip_prefix(b":")
     });
     values.find_map(|value| {
         let mut json = serde_json::Deserializer::from_slice(value);
