@@ -12,7 +12,6 @@ use super::bounded_response::{EndpointResponse, PartialResponse, ReadError};
 use super::endpoint_kind::EndpointKind;
 use super::endpoint_url::EndpointUrl;
 use super::redact::Redactor;
-use super::response_fields::find_refresh_token;
 use super::token_response::{TokenType, UnjudgedResponse};
 use super::transport::DynTransport;
 use crate::error::{Error, Kind};
@@ -177,7 +176,7 @@ impl EndpointClient {
         match partial.cut_off {
             None => partial.response.tokens(wanted, redactor),
             Some(error) => UnjudgedResponse {
-                refresh_token: find_refresh_token(&partial.response.body, false),
+                refresh_token: partial.response.find_refresh_token(false),
                 rest: Err(self.unread(error)),
             },
         }
