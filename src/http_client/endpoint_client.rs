@@ -107,6 +107,20 @@ impl EndpointClient {
         url.resolve(kind, &self.transport, self.timeout).await
     }
 
+    /// Returns the issuer as its metadata writes it, or `None` if `url` is an address.
+    pub(crate) async fn published_issuer(
+        &self,
+        url: &EndpointUrl,
+    ) -> Result<Option<String>, Error> {
+        match url.resolver() {
+            Some(resolver) => {
+                let issuer = resolver.published_issuer(&self.transport, self.timeout);
+                issuer.await.map(Some)
+            }
+            None => Ok(None),
+        }
+    }
+
     /// Sends a request once and reads the response.
     pub(crate) async fn post(&self, request: EndpointRequest) -> Result<EndpointResponse, Error> {
         let request = self.request(request).await?;
