@@ -329,3 +329,15 @@ async fn a_refresh_token_in_the_decoded_part_is_saved() {
     let cut_off = twice[..twice.len() / 2].to_vec();
     assert_saved(coded(200, &[b"gzip, gzip"], cut_off)).await;
 }
+
+#[tokio::test]
+async fn a_refresh_token_that_is_cut_off_is_not_saved() {
+    let form = format!("access_token=t2&refresh_token=planted-2{}", noise(20_000));
+    let data = gzip(form);
+    let server = responding(raw(data[..data.len() / 2].to_vec()));
+    let store = Store::holding("planted-1");
+    let source = RefreshToken::stored(client(&server), store.clone());
+    let error = source.fetch(Reason::Expired).await.unwrap_err();
+    assert!(error.is_reply(), "{error}");
+    assert!(store.saves().is_empty());
+}
