@@ -1,6 +1,8 @@
 //! Client authentication (RFC 6749 §2.3): an id, with a secret or an assertion (RFC 7521 §4.2).
 
 use std::fmt;
+#[cfg(feature = "jwt")]
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -48,7 +50,7 @@ enum AuthMethod {
     Assertion(SecretSource),
     /// An assertion that the client signs itself: `private_key_jwt` or `client_secret_jwt`.
     #[cfg(feature = "jwt")]
-    SignedAssertion(SignedJwt),
+    SignedAssertion(Arc<SignedJwt>),
 }
 
 /// The assertion type of RFC 7523 §2.2.
@@ -106,7 +108,7 @@ impl ClientAuth {
     /// the JWT.
     #[cfg(feature = "jwt")]
     pub(crate) fn use_signed_assertion(&mut self, jwt: SignedJwt) {
-        self.method = AuthMethod::SignedAssertion(jwt);
+        self.method = AuthMethod::SignedAssertion(Arc::new(jwt));
     }
 
     #[cfg(feature = "jwt")]
@@ -140,7 +142,7 @@ impl ClientAuth {
             AuthMethod::Assertion(assertion) => Some(assertion.read().await?),
             #[cfg(feature = "jwt")]
             AuthMethod::SignedAssertion(jwt) => {
-                let mut jwt = jwt.clone().audience(audience.await?);
+                let mut jwt = SignedJwt::clone(jwt).audience(audience.await?);
                 if let Some(typ) = &self.assertion_typ {
                     jwt = jwt.typ(typ);
                 }

@@ -95,6 +95,11 @@ async fn a_compressed_refusal_is_read() {
     let error = fetch(page).await.unwrap_err();
     assert!(error.is_denied() && error.is_transient());
     assert_eq!(error.retry_after(), Some(Duration::from_secs(7)));
+    // The connection breaks within the page, which has no effect on the refusal.
+    let page = gzipped(503, "<html>").reset_after(15);
+    let error = fetch(page).await.unwrap_err();
+    assert!(error.is_denied() && error.is_transient(), "{error}");
+    assert!(!error.to_string().contains("coding"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]

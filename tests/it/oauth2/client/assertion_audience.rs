@@ -201,7 +201,7 @@ async fn a_type_is_shown_and_escaped() {
     assert!(format!("{jwt:?}").contains(TYP));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_audience_is_the_issuer_as_its_metadata_writes_it_at_each_endpoint() {
     let web = web();
     let url = issuer();
