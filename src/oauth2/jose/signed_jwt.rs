@@ -23,8 +23,8 @@ use crate::source::secret_source::SecretSource;
 /// | `jti` | 128 random bits for each JWT |
 /// | others: [`claim`](Self::claim) | none |
 ///
-/// The header's `typ` is `JWT`; [`typ`](Self::typ) changes it. RFC 7523 §3 requires `iss`, `sub` and `aud`. Servers may refuse a second JWT with the same
-/// `jti`.
+/// The header's `typ` is `JWT`; [`typ`](Self::typ) changes it. RFC 7523 §3 requires `iss`, `sub` and
+/// `aud`. Servers may refuse a second JWT with the same `jti`.
 ///
 /// # Example
 ///
