@@ -465,8 +465,9 @@ impl Error {
     }
 
     /// Returns `true` if the server's response is unusable: not JSON, without `access_token`, too
-    /// large, or a redirect. Also returns `true` if a browser delivered a response that doesn't
-    /// belong to the authorization request.
+    /// large, a redirect, or in an unsupported [content
+    /// coding](crate::oauth2::Transport#content-codings). Also returns `true` if a browser delivered
+    /// a response that doesn't belong to the authorization request.
     pub fn is_reply(&self) -> bool {
         self.is(Kind::Reply)
     }

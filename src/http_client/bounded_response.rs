@@ -6,8 +6,10 @@ use bytes::{Buf, Bytes};
 use http::{HeaderMap, StatusCode};
 use http_body::Body;
 use http_body_util::BodyExt;
+use secrecy::SecretString;
 use zeroize::{Zeroize, Zeroizing};
 
+use super::content_coding::{self, DecodeError, Undecoded};
 use super::default_transport::no_response;
 use super::redact::Redactor;
 use super::response_fields::{self, Malformed, ResponseFields};
@@ -26,7 +28,10 @@ const INITIAL_CAPACITY: usize = 4 * 1024;
 pub(crate) struct EndpointResponse {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
-    pub(crate) body: Zeroizing<Vec<u8>>,
+    /// The decoded body, or the part of the body that could be decoded.
+    body: Zeroizing<Vec<u8>>,
+    /// Why the body could not be decoded.
+    pub(crate) undecoded: Option<Undecoded>,
     /// When the request started.
     pub(crate) started: SystemTime,
     /// Hides the values in the query of the request's address.
@@ -61,9 +66,24 @@ impl EndpointResponse {
         }
     }
 
+    /// Returns the body. Returns an error if the body could not be decoded.
+    pub(crate) fn body(&self) -> Result<&[u8], Malformed> {
+        match &self.undecoded {
+            None => Ok(&self.body),
+            Some(undecoded) => Err(Malformed::Undecoded(undecoded.clone())),
+        }
+    }
+
     /// Reads the fields of the JSON body (RFC 6749).
     pub(crate) fn fields(&self) -> Result<ResponseFields, Malformed> {
-        response_fields::parse(&self.body)
+        response_fields::parse(self.body()?)
+    }
+
+    /// Finds the refresh token in a body that can't be read completely. `is_complete` says whether
+    /// the whole body arrived.
+    pub(crate) fn find_refresh_token(&self, is_complete: bool) -> Option<SecretString> {
+        let is_complete = is_complete && self.undecoded.is_none();
+        response_fields::find_refresh_token(&self.body, is_complete)
     }
 }
 
@@ -79,15 +99,24 @@ impl PartialResponse {
             return Err(ReadError::Redirect(status));
         }
         let mut bytes = Zeroizing::new(Vec::with_capacity(INITIAL_CAPACITY));
-        let mut cut_off = collect(status, body, &mut bytes).await.err();
+        let limit = content_coding::encoded_limit(&head.headers, RESPONSE_LIMIT);
+        let mut cut_off = collect(status, body, limit, &mut bytes).await.err();
+        let mut undecoded = None;
+        match content_coding::decode(&head.headers, &mut bytes, RESPONSE_LIMIT) {
+            Ok(()) => {}
+            #[cfg(feature = "gzip")]
+            Err(DecodeError::TooLong) => cut_off = cut_off.or(Some(ReadError::TooLong(status))),
+            Err(DecodeError::Undecoded(why)) => undecoded = Some(why),
+        }
         if cut_off.is_some() && !status.is_success() {
             // A refusal is usable without its body, because the body only explains the refusal.
-            (bytes, cut_off) = (Zeroizing::default(), None);
+            (bytes, undecoded, cut_off) = (Zeroizing::default(), None, None);
         }
         let response = EndpointResponse {
             status,
             headers: head.headers,
             body: bytes,
+            undecoded,
             started,
             sent: Redactor::default(),
         };
@@ -129,6 +158,7 @@ pub(crate) fn unusable(response: &str, status: StatusCode, what: &str) -> Error 
 async fn collect<B>(
     status: StatusCode,
     body: B,
+    limit: usize,
     bytes: &mut Zeroizing<Vec<u8>>,
 ) -> Result<(), ReadError>
 where
@@ -139,7 +169,7 @@ where
         let Ok(data) = frame.map_err(ReadError::Broken)?.into_data() else {
             continue;
         };
-        let left = RESPONSE_LIMIT - bytes.len();
+        let left = limit - bytes.len();
         if data.remaining() > left {
             append(bytes, &data.slice(..left));
             return Err(ReadError::TooLong(status));

@@ -12,7 +12,6 @@ use super::bounded_response::{EndpointResponse, PartialResponse, ReadError};
 use super::endpoint_kind::EndpointKind;
 use super::endpoint_url::EndpointUrl;
 use super::redact::Redactor;
-use super::response_fields::find_refresh_token;
 use super::token_response::{TokenType, UnjudgedResponse};
 use super::transport::DynTransport;
 use crate::error::{Error, Kind};
@@ -108,6 +107,20 @@ impl EndpointClient {
         url.resolve(kind, &self.transport, self.timeout).await
     }
 
+    /// Returns the issuer as its metadata writes it, or `None` if `url` is an address.
+    pub(crate) async fn published_issuer(
+        &self,
+        url: &EndpointUrl,
+    ) -> Result<Option<String>, Error> {
+        match url.resolver() {
+            Some(resolver) => {
+                let issuer = resolver.published_issuer(&self.transport, self.timeout);
+                issuer.await.map(Some)
+            }
+            None => Ok(None),
+        }
+    }
+
     /// Sends a request once and reads the response.
     pub(crate) async fn post(&self, request: EndpointRequest) -> Result<EndpointResponse, Error> {
         let request = self.request(request).await?;
@@ -177,7 +190,7 @@ impl EndpointClient {
         match partial.cut_off {
             None => partial.response.tokens(wanted, redactor),
             Some(error) => UnjudgedResponse {
-                refresh_token: find_refresh_token(&partial.response.body, false),
+                refresh_token: partial.response.find_refresh_token(false),
                 rest: Err(self.unread(error)),
             },
         }

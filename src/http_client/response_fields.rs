@@ -11,6 +11,9 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Vis
 use serde_json::Value;
 use zeroize::Zeroize;
 
+use super::content_coding::Undecoded;
+use super::redact::Redactor;
+
 #[derive(Default)]
 pub(crate) struct ResponseFields {
     pub(crate) access_token: FieldValue,
@@ -73,8 +76,10 @@ impl FieldValue {
 }
 
 /// The reason why a body contains no fields.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Malformed {
+    /// The body could not be decoded.
+    Undecoded(Undecoded),
     Empty,
     NotJson,
     NotAnObject,
@@ -82,11 +87,12 @@ pub(crate) enum Malformed {
 
 impl Malformed {
     /// Describes what is wrong with the response.
-    pub(crate) fn what(self) -> &'static str {
+    pub(crate) fn what(&self, redactor: &Redactor) -> Cow<'static, str> {
         match self {
-            Self::Empty => "has no body",
-            Self::NotJson => "is not valid JSON",
-            Self::NotAnObject => "is JSON, but not an object",
+            Self::Undecoded(undecoded) => undecoded.what(redactor).into(),
+            Self::Empty => "has no body".into(),
+            Self::NotJson => "is not valid JSON".into(),
+            Self::NotAnObject => "is JSON, but not an object".into(),
         }
     }
 }
@@ -121,9 +127,10 @@ fn find_in_json(body: &[u8]) -> Option<SecretString> {
     const NAME: &[u8] = br#""refresh_token""#;
     let ends = (NAME.len()..body.len()).rev();
     let mut values = ends.filter_map(|end| {
-        let before = body.get(..end)?;
-        let after = body.get(end..)?.trim_ascii_start().strip_prefix(b":");
-        after.filter(|_| before.ends_with(NAME))
+        let (before, after) = body.split_at_checked(end)?;
+        // Compares the name first. Otherwise, a body of spaces would take quadratic time.
+        let after = before.ends_with(NAME).then(|| after.trim_ascii_start());
+        after?.strip_prefix(b":")
     });
     values.find_map(|value| {
         let mut json = serde_json::Deserializer::from_slice(value);

@@ -4,6 +4,7 @@
 //! Errors show no part of the body, except for a refusal's `error` and `error_description`. Both
 //! pass through the [`Redactor`] first.
 
+use std::borrow::Cow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::{HeaderMap, header};
@@ -13,7 +14,7 @@ use super::bounded_response::{EndpointResponse, unusable};
 use super::granted_scope;
 use super::quota_headers;
 use super::redact::Redactor;
-use super::response_fields::{self, FieldValue, Malformed, ResponseFields};
+use super::response_fields::{FieldValue, Malformed, ResponseFields};
 use super::retry_after;
 use crate::error::{Error, Reply};
 use crate::quota::Quota;
@@ -132,9 +133,7 @@ impl EndpointResponse {
     pub(crate) fn tokens(&self, wanted: TokenType, redactor: Redactor) -> UnjudgedResponse {
         let fields = self.fields();
         let found = match &fields {
-            Err(_) if self.status.is_success() => {
-                response_fields::find_refresh_token(&self.body, true)
-            }
+            Err(_) if self.status.is_success() => self.find_refresh_token(true),
             _ => None,
         };
         let response = self.tokens_in(fields, wanted, redactor);
@@ -180,7 +179,7 @@ impl EndpointResponse {
             let why = "has a status that is neither a success nor an error";
             return Err(unusable(RESPONSE, self.status, why));
         }
-        let fields = fields.map_err(|malformed| self.malformed(malformed, redactor))?;
+        let fields = fields.map_err(|malformed| self.malformed(&malformed, redactor))?;
         let has_no_token = fields.access_token.is_nothing() && !fields.error.is_nothing();
         if fields.error.is_error() || has_no_token {
             return Err(self.denied(&fields, redactor));
@@ -195,7 +194,11 @@ impl EndpointResponse {
 
     /// Makes a redactor that also hides the issued tokens, the cookies and the values in the
     /// request's query.
-    fn hiding(&self, mut redactor: Redactor, fields: Option<&ResponseFields>) -> Redactor {
+    pub(crate) fn hiding(
+        &self,
+        mut redactor: Redactor,
+        fields: Option<&ResponseFields>,
+    ) -> Redactor {
         redactor.hide_all_of(&self.sent);
         redactor.hide_cookies(&self.headers);
         let tokens = fields.map(|fields| [&fields.access_token, &fields.refresh_token]);
@@ -235,7 +238,8 @@ impl EndpointResponse {
         refused: &'static str,
     ) -> Error {
         let redactor = self.hiding(redactor, Some(fields));
-        Error::denied(refused, self.reply(fields, &redactor))
+        let message = self.explain(refused, &redactor);
+        Error::denied(message, self.reply(fields, &redactor))
     }
 
     fn denied(&self, fields: &ResponseFields, redactor: &Redactor) -> Error {
@@ -248,7 +252,7 @@ impl EndpointResponse {
             _ if self.status.is_server_error() => "the token endpoint failed",
             _ => "the token endpoint refused to issue a token",
         };
-        Error::denied(message, reply)
+        Error::denied(self.explain(message, redactor), reply)
     }
 
     /// Returns the parts of a refusal that the error keeps.
@@ -270,11 +274,25 @@ impl EndpointResponse {
         }
     }
 
-    fn malformed(&self, malformed: Malformed, redactor: &Redactor) -> Error {
-        let what = malformed.what();
+    fn malformed(&self, malformed: &Malformed, redactor: &Redactor) -> Error {
+        let what = malformed.what(redactor);
+        if let Malformed::Undecoded(_) = malformed {
+            return unusable(RESPONSE, self.status, &what);
+        }
         let content_type = redactor.redact(&content_type(&self.headers));
         let why = format!("{what}; its content type is {content_type}");
         unusable(RESPONSE, self.status, &why)
+    }
+
+    /// Adds to the message of a refusal why its body could not be decoded.
+    fn explain(&self, message: &'static str, redactor: &Redactor) -> Cow<'static, str> {
+        match &self.undecoded {
+            None => message.into(),
+            Some(undecoded) => {
+                let what = undecoded.what(redactor);
+                format!("{message}; the body could not be read, because it {what}").into()
+            }
+        }
     }
 }
 

@@ -156,7 +156,7 @@ impl JsonLogin {
         next: &mut Option<SecretString>,
     ) -> Result<TokenResponse, Error> {
         let response = at.post(request).await?;
-        let fields = self.paths.read(&response.body);
+        let fields = response.body().and_then(|body| self.paths.read(body));
         let response = response.tokens_in(fields, TokenType::Bearer, redactor);
         if response.refresh_token.is_some() {
             *next = response.refresh_token;

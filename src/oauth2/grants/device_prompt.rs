@@ -1,5 +1,6 @@
 //! The device authorization response (RFC 8628 §3.2) with the instructions for the user.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -75,11 +76,15 @@ impl DevicePrompt {
     /// Reads the response to a request that was sent at `requested_at`.
     pub(crate) fn read(
         response: &EndpointResponse,
-        mut redactor: Redactor,
+        redactor: Redactor,
         requested_at: Instant,
     ) -> Result<Self, Error> {
         let refused = "the device authorization endpoint refused to begin a login";
-        let fields = parse(&response.body);
+        let mut redactor = response.hiding(redactor, None);
+        let body = response
+            .body()
+            .map_err(|undecoded| undecoded.what(&redactor));
+        let fields = body.and_then(|body| parse(body, &redactor));
         if let Ok(fields) = &fields {
             for code in [
                 &fields.device_code,
@@ -93,7 +98,7 @@ impl DevicePrompt {
         if let Some(refusal) = response.refusal(redactor, refused) {
             return Err(refusal);
         }
-        let prompt = fields.and_then(|fields| Self::new(fields, requested_at));
+        let prompt = fields.and_then(|fields| Ok(Self::new(fields, requested_at)?));
         prompt.map_err(|what| {
             let reply = Reply {
                 status: Some(response.status),
@@ -166,11 +171,11 @@ struct DeviceFields {
     interval: FieldValue,
 }
 
-fn parse(body: &[u8]) -> Result<DeviceFields, &'static str> {
+fn parse(body: &[u8], redactor: &Redactor) -> Result<DeviceFields, Cow<'static, str>> {
     // After this syntax check, a repeated field is the only possible error of `serde_json`.
-    response_fields::parse(body).map_err(response_fields::Malformed::what)?;
+    response_fields::parse(body).map_err(|malformed| malformed.what(redactor))?;
     serde_json::from_slice(response_fields::without_byte_order_mark(body))
-        .map_err(|_| "has a field twice, so its value is ambiguous")
+        .map_err(|_| "has a field twice, so its value is ambiguous".into())
 }
 
 /// Returns the field if it is a non-empty string.
