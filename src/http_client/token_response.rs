@@ -290,7 +290,7 @@ struct Received {
 /// Returns the time at which the server sent a response, by the server's clock: the time at which
 /// the response was generated (`Date`, RFC 9110 §6.6.1), plus the time that the response spent in
 /// caches (`Age`, RFC 9111 §5.1).
-fn server_time(headers: &HeaderMap) -> Option<SystemTime> {
+pub(crate) fn server_time(headers: &HeaderMap) -> Option<SystemTime> {
     let text = |name| headers.get(name)?.to_str().ok();
     let date = httpdate::parse_http_date(text(header::DATE)?.trim()).ok()?;
     let age = text(header::AGE).and_then(|age| age.trim().parse().ok());

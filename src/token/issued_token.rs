@@ -289,6 +289,28 @@ impl Token {
         self.edit(|inner| inner.expiry = Expiry::In(lifetime.min(MAX_LIFETIME)))
     }
 
+    /// Sets the lifetime. `None` means that the token doesn't expire.
+    #[cfg(feature = "cookies")]
+    #[must_use]
+    pub(crate) fn lasting(self, lifetime: Option<Duration>) -> Self {
+        match lifetime {
+            Some(lifetime) => self.expires_in(lifetime),
+            None => self.edit(|inner| inner.expiry = Expiry::Never),
+        }
+    }
+
+    /// Sets the secret of a token that is made for each request. The token is still the same token:
+    /// it keeps its generation.
+    #[cfg(feature = "cookies")]
+    #[must_use]
+    pub(crate) fn with_secret(self, next: SecretString) -> Self {
+        self.edit(|inner| {
+            if let Wire::PerRequest { secret, .. } = &mut inner.wire {
+                *secret = next;
+            }
+        })
+    }
+
     /// Sets the wall-clock time at which the token expires.
     #[must_use]
     pub fn expires_at(self, time: SystemTime) -> Self {
@@ -483,7 +505,9 @@ impl Token {
     /// also refuses the other token.
     pub(crate) fn is_same_credential(&self, other: &Self) -> bool {
         let (one, other) = (&self.inner, &other.inner);
-        Arc::ptr_eq(one, other) || (one.place == other.place && one.wire.is_same(&other.wire))
+        // A session's token keeps its generation when the session's cookies change.
+        one.generation == other.generation
+            || (one.place == other.place && one.wire.is_same(&other.wire))
     }
 }
 
