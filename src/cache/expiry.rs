@@ -249,14 +249,11 @@ impl CachedToken {
         self.requested
     }
 
-    /// Takes over what servers showed about `before`, if a source has returned the same token again
-    /// with another expiry.
+    /// Takes over the age of `before`, if a source has returned the same token again with another
+    /// expiry.
     pub(crate) fn continue_from(&mut self, before: &Self) {
         if before.token.generation() == self.token.generation() {
             self.issued_before = before.issued_before;
-            if before.is_accepted() {
-                self.accept();
-            }
         }
     }
 

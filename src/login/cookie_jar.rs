@@ -11,8 +11,8 @@ use std::str;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use http::StatusCode;
 use http::header::{COOKIE, HeaderMap, SET_COOKIE};
+use http::{Method, StatusCode};
 use secrecy::SecretString;
 use tokio::time::Instant;
 use url::Url;
@@ -268,7 +268,7 @@ impl PerRequestCredential for CookieJar {
         }
         let csrf = self.csrf.as_ref().filter(|csrf| {
             let is_callers = !target.replaces_existing && headers.contains_key(&csrf.header);
-            !target.method.is_safe() && !is_callers
+            !is_safe(&target.method) && !is_callers
         });
         let csrf = match csrf {
             // The server compares the header with the cookie that it finds first.
@@ -366,6 +366,12 @@ impl JarState {
         }
         shown
     }
+}
+
+/// Returns whether CSRF protections let requests with this method pass (RFC 9110 §9.2.1). `http`
+/// also has later methods that are safe, such as QUERY.
+fn is_safe(method: &Method) -> bool {
+    [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE].contains(method)
 }
 
 /// Returns whether servers use this status for a request without a login. Frameworks use 419 and

@@ -68,14 +68,16 @@ impl OpenSessions {
             jar,
             token: token.clone(),
         };
-        if let Some(OpenSession { jar, .. }) = self.current.replace(next) {
+        let before = self.current.replace(next).map(|session| session.jar);
+        // A session whose cookies have expired needs no logout.
+        if let Some(jar) = before.filter(|jar| jar.is_alive()) {
             self.replaced.push(ReplacedSession { jar, since });
         }
         token.lasting(lifetime)
     }
 
-    /// Removes the replaced sessions that no request uses anymore, and returns those of them that
-    /// the server still has.
+    /// Removes the replaced sessions that no request uses anymore, and returns those that must be
+    /// logged out. The server may keep a session for longer than its cookies are valid.
     pub(super) fn take_unused(&mut self) -> Vec<Arc<CookieJar>> {
         let surplus = self.replaced.len().saturating_sub(MAX_REPLACED);
         let mut at = 0;
@@ -86,31 +88,28 @@ impl OpenSessions {
         };
         let unused: Vec<_> = self.replaced.extract_if(.., is_unused).collect();
         let jars = unused.into_iter().map(|session| session.jar);
-        jars.filter(|jar| self.must_be_logged_out(jar)).collect()
+        jars.filter(|jar| !self.is_current(jar)).collect()
     }
 
     pub(super) fn forget_replaced(&mut self) {
         self.replaced.clear();
     }
 
-    /// Forgets all sessions, and returns those that the server still has.
+    /// Forgets all sessions, and returns those that must be logged out.
     pub(super) fn close(&mut self) -> Vec<Arc<CookieJar>> {
         let replaced = std::mem::take(&mut self.replaced).into_iter();
         let replaced = replaced.map(|session| session.jar);
-        let mut jars: Vec<_> = replaced
-            .filter(|jar| self.must_be_logged_out(jar))
-            .collect();
+        let mut jars: Vec<_> = replaced.filter(|jar| !self.is_current(jar)).collect();
         let current = self.current.take().map(|session| session.jar);
         jars.extend(current.filter(|jar| jar.is_alive()));
         jars
     }
 
-    /// Returns whether the server still has this replaced session. Some servers continue the
-    /// replaced session at the next login. Its logout would then end the current session.
-    fn must_be_logged_out(&self, replaced: &CookieJar) -> bool {
-        let is_current = self.current.as_ref().is_some_and(|current| {
+    /// Returns whether this replaced session has the cookies of the current session. Some servers
+    /// continue a session at the next login. A logout would then end the current session.
+    fn is_current(&self, replaced: &CookieJar) -> bool {
+        self.current.as_ref().is_some_and(|current| {
             current.jar.secret().expose_secret() == replaced.secret().expose_secret()
-        });
-        !is_current && replaced.is_alive()
+        })
     }
 }

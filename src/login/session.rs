@@ -200,7 +200,9 @@ impl Session {
     /// If the caller has set the header, the caller's value stays. With
     /// [`replace_existing`](crate::AuthLayer::replace_existing), the header is replaced. A value
     /// that is illegal in a header is an error ([`is_illegal_token`](Error::is_illegal_token)). The
-    /// later call of this method and of [`csrf_field`](Self::csrf_field) counts.
+    /// later call of this method and of [`csrf_field`](Self::csrf_field) counts. A client below
+    /// that follows a redirect to another origin may send the header there: see
+    /// [redirects](crate::docs::composing#redirects).
     ///
     /// # Errors
     ///

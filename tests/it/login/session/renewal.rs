@@ -214,19 +214,19 @@ async fn a_cookie_is_deleted_by_expires_as_the_servers_clock_counts() {
 
 #[tokio::test(start_paused = true)]
 async fn of_several_cookies_each_that_the_session_needs_has_to_be_renewed() {
-    let both = ["sid=1; Path=/; Max-Age=10", "b=2; Path=/; Max-Age=10"];
+    static BOTH: [&str; 2] = ["sid=1; Path=/; Max-Age=10", "b=2; Path=/; Max-Age=10"];
     let site = |renewed: &'static [&'static str]| {
         Site::new(move |asked| match asked.is_login() {
-            true => setting(200, &both),
+            true => setting(200, &BOTH),
             false => setting(200, renewed),
         })
     };
     for (renewed, named, logins) in [
-        (&both[..], None, 1),
-        (&both[..1], None, 5),
-        (&both[1..], None, 5),
-        (&both[..1], Some("sid"), 1),
-        (&both[1..], Some("sid"), 5),
+        (&BOTH[..], None, 1),
+        (&BOTH[..1], None, 5),
+        (&BOTH[1..], None, 5),
+        (&BOTH[..1], Some("sid"), 1),
+        (&BOTH[1..], Some("sid"), 5),
     ] {
         let site = site(renewed);
         let session = match named {
@@ -353,6 +353,7 @@ async fn a_response_to_a_replaced_session_renews_only_that_session() {
         (false, _) => setting(200, &[]),
     });
     let cache = paused(site.session()).build();
+    cache.token().await.unwrap();
     let client = layer_from(cache.clone()).layer(site.clone());
     let slow = client
         .clone()

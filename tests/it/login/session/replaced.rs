@@ -67,6 +67,7 @@ async fn sessions_that_refreshes_replace_are_logged_out_at_the_next_fetch_and_at
 async fn a_replaced_session_that_a_request_uses_is_not_logged_out() {
     let site = site(|| setting(204, &[]));
     let cache = paused(session(&site)).build();
+    cache.token().await.unwrap();
     let client = layer_from(cache.clone()).layer(site.clone());
     let slow = client.oneshot(get("https://api.example.com/v1/slow"));
     let refreshes = async {
@@ -78,10 +79,9 @@ async fn a_replaced_session_that_a_request_uses_is_not_logged_out() {
         assert_eq!(logged_out(&site), sessions(2..=2));
     };
     join(slow, refreshes).await.0.unwrap();
-    // The cookies of the first session have expired meanwhile, so it needs no logout.
     cache.refresh_now().await.unwrap();
     run_until_idle().await;
-    assert_eq!(logged_out(&site), sessions(2..=2));
+    assert_eq!(logged_out(&site), sessions([2, 1, 3]));
 }
 
 #[tokio::test(start_paused = true)]
@@ -130,21 +130,30 @@ async fn no_more_than_sixteen_replaced_sessions_are_kept() {
 
 #[tokio::test(start_paused = true)]
 async fn a_session_that_the_server_has_ended_is_not_logged_out() {
-    let site = Site::new(|asked| match (asked.is_login(), asked.path()) {
-        (true, _) => setting(200, &[&format!("sid={}; Path=/", asked.logins)]),
-        (false, "/v1/refused") if asked.cookies() == "sid=1" => setting(401, &[]),
-        (false, "/v1/deleted") => setting(200, &["sid=; Path=/; Max-Age=0"]),
-        (false, _) => setting(200, &[]),
-    });
-    let cache = paused(session(&site)).build();
-    let mut client = layer_from(cache.clone()).layer(site.clone());
-    for path in ["refused", "deleted", "things"] {
-        let url = format!("https://api.example.com/v1/{path}");
-        let response = call(&mut client, get(&url)).await.unwrap();
-        assert_eq!(response.status(), StatusCode::OK);
+    for end in ["refused", "deleted", "expired"] {
+        let site = Site::new(|asked| match (asked.is_login(), asked.path()) {
+            (true, _) => setting(
+                200,
+                &[&format!("sid={}; Path=/; Max-Age=100", asked.logins)],
+            ),
+            (false, "/v1/refused") if asked.cookies() == "sid=1" => setting(401, &[]),
+            (false, "/v1/deleted") => setting(200, &["sid=; Path=/; Max-Age=0"]),
+            (false, _) => setting(200, &[]),
+        });
+        let cache = paused(session(&site)).build();
+        let mut client = layer_from(cache.clone()).layer(site.clone());
+        for path in [end, "things"] {
+            let url = format!("https://api.example.com/v1/{path}");
+            let response = call(&mut client, get(&url)).await.unwrap();
+            assert_eq!(response.status(), StatusCode::OK);
+            if (end, path) == ("expired", "expired") {
+                sleep(Duration::from_secs(100)).await;
+            }
+        }
+        cache.close().await;
+        let ended = (site.logins(), logged_out(&site));
+        assert_eq!(ended, (2, sessions(2..=2)), "{end}");
     }
-    cache.close().await;
-    assert_eq!((site.logins(), logged_out(&site)), (3, sessions(3..=3)));
 }
 
 /// The server continues the session of the same user, so its logout would end the current session.
