@@ -536,3 +536,37 @@ impl fmt::Debug for Token {
             .finish()
     }
 }
+
+/// This is a unit test because a token with another secret can't be made from outside.
+#[cfg(all(test, feature = "cookies"))]
+mod tests {
+    use http::StatusCode;
+    use http::header::HeaderMap;
+
+    use super::*;
+    use crate::error::BoxError;
+    use crate::token::per_request::{Applied, Feedback};
+    use crate::token::request_head::RequestHead;
+
+    struct Nothing;
+
+    impl PerRequestCredential for Nothing {
+        fn apply(&self, _: &RequestHead, _: &mut HeaderMap) -> Result<Applied, BoxError> {
+            Ok(Applied::Done)
+        }
+
+        fn observe(&self, _: &RequestHead, _: StatusCode, _: &HeaderMap) -> Feedback {
+            Feedback::Nothing
+        }
+    }
+
+    #[test]
+    fn a_token_with_another_secret_is_the_same_token() {
+        let token = || Token::per_request(Place::Cookie, "sid=1", Arc::new(Nothing));
+        let first = token();
+        let next = first.clone().with_secret("sid=2".into());
+        assert_eq!((next.secret(), first.secret()), ("sid=2", "sid=1"));
+        assert!(next.is_same_credential(&first));
+        assert!(!next.is_same_credential(&token()));
+    }
+}

@@ -516,3 +516,64 @@ async fn a_forced_refresh_is_a_login_although_the_session_is_renewed() {
     cache.token().await.unwrap();
     assert_eq!(site.logins(), 3);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_renewed_session_is_logged_in_to_again_if_the_last_responses_doubt_it() {
+    for (status, cookie, logins) in [
+        (401, None, 2),
+        (401, Some("sid=1"), 2),
+        (403, Some("sid=1"), 2),
+        (419, None, 2),
+        (440, None, 2),
+        (302, Some("sid=nobody"), 2),
+        (404, Some("sid=nobody"), 2),
+        (404, Some("sid=1"), 1),
+        (500, None, 1),
+        (200, Some("sid=next"), 1),
+    ] {
+        let cookie = cookie.map(|cookie| format!("{cookie}; Path=/; Max-Age=10"));
+        let site = Site::new(move |asked| match (asked.is_login(), asked.requests) {
+            (true, _) | (false, 1) => setting(200, &["sid=1; Path=/; Max-Age=10"]),
+            (false, 2) => setting(status, &cookie.as_deref().into_iter().collect::<Vec<_>>()),
+            (false, _) => setting(200, &[]),
+        });
+        let cache = paused(site.session()).build();
+        let layer = layer_from(cache).retry_without_challenge(false);
+        let mut client = layer.layer(site.clone());
+        // The second request renews the session. After 5 s, the token is stale.
+        for pause in [4000, 500, 1000, 500] {
+            call(&mut client, get(THINGS)).await.unwrap();
+            sleep(Duration::from_millis(pause)).await;
+        }
+        assert_eq!(site.logins(), logins, "{status}");
+    }
+}
+
+/// The refusal budget allows no third login yet, so the deleted session stays in use.
+#[tokio::test(start_paused = true)]
+async fn a_session_that_was_renewed_and_then_deleted_is_logged_in_to_again() {
+    for after in [&[][..], &["sid=2; Path=/; Max-Age=8"]] {
+        let site = Site::new(move |asked| match (asked.is_login(), asked.path()) {
+            (true, _) => setting(200, &[&format!("sid={}; Path=/; Max-Age=8", asked.logins)]),
+            (false, "/v1/renew") => setting(200, &["sid=2; Path=/; Max-Age=8"]),
+            (false, "/v1/end") => setting(200, &["sid=; Path=/; Max-Age=0"]),
+            (false, _) => setting(200, after),
+        });
+        let cache = paused(site.session()).build();
+        let mut client = layer_from(cache).layer(site.clone());
+        // The second token is stale 4 s after its login.
+        for (path, pause) in [
+            ("end", 0),
+            ("things", 3000),
+            ("renew", 0),
+            ("end", 0),
+            ("things", 1200),
+            ("things", 100),
+        ] {
+            let url = format!("https://api.example.com/v1/{path}");
+            call(&mut client, get(&url)).await.unwrap();
+            sleep(Duration::from_millis(pause)).await;
+        }
+        assert_eq!(site.logins(), 3, "{after:?}");
+    }
+}

@@ -218,3 +218,22 @@ async fn a_close_without_a_token_logs_out_too() {
     source.close(None).await.unwrap();
     assert_eq!(logged_out(&site).len(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_close_waits_for_the_logouts_that_are_running() {
+    let site = Site::new(|asked| match asked.is_login() {
+        true => setting(200, &[&format!("sid={}; Path=/", asked.logins)]),
+        false if asked.cookies() == "sid=1" => setting(204, &[]).after(Duration::from_secs(2)),
+        false => setting(204, &[]),
+    });
+    let cache = paused(session(&site)).build();
+    for _ in 0..3 {
+        cache.refresh_now().await.unwrap();
+        run_until_idle().await;
+    }
+    assert_eq!(logged_out(&site), sessions(1..=1));
+    let start = Instant::now();
+    cache.close().await;
+    assert_eq!(start.elapsed(), Duration::from_secs(2));
+    assert_eq!(logged_out(&site).len(), 3);
+}
