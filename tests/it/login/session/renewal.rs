@@ -549,31 +549,31 @@ async fn a_renewed_session_is_logged_in_to_again_if_the_last_responses_doubt_it(
     }
 }
 
-/// The refusal budget allows no third login yet, so the deleted session stays in use.
 #[tokio::test(start_paused = true)]
 async fn a_session_that_was_renewed_and_then_deleted_is_logged_in_to_again() {
-    for after in [&[][..], &["sid=2; Path=/; Max-Age=8"]] {
+    for is_late in [false, true] {
+        let renewal = "sid=1; Path=/; Max-Age=10";
         let site = Site::new(move |asked| match (asked.is_login(), asked.path()) {
-            (true, _) => setting(200, &[&format!("sid={}; Path=/; Max-Age=8", asked.logins)]),
-            (false, "/v1/renew") => setting(200, &["sid=2; Path=/; Max-Age=8"]),
+            (true, _) | (false, "/v1/renew") => setting(200, &[renewal]),
             (false, "/v1/end") => setting(200, &["sid=; Path=/; Max-Age=0"]),
-            (false, _) => setting(200, after),
+            (false, _) => setting(200, &[renewal]).after(Duration::from_secs(1)),
         });
-        let cache = paused(site.session()).build();
-        let mut client = layer_from(cache).layer(site.clone());
-        // The second token is stale 4 s after its login.
-        for (path, pause) in [
-            ("end", 0),
-            ("things", 3000),
-            ("renew", 0),
-            ("end", 0),
-            ("things", 1200),
-            ("things", 100),
-        ] {
+        let source = Arc::new(site.session());
+        let cache = paused(Arc::clone(&source)).build();
+        let client = layer_from(cache).layer(site.clone());
+        let ask = |path| {
             let url = format!("https://api.example.com/v1/{path}");
-            call(&mut client, get(&url)).await.unwrap();
-            sleep(Duration::from_millis(pause)).await;
+            client.clone().oneshot(get(&url))
+        };
+        for path in ["renew", "renew"] {
+            ask(path).await.unwrap();
+            sleep(Duration::from_secs(2)).await;
         }
-        assert_eq!(site.logins(), 3, "{after:?}");
+        match is_late {
+            true => drop(join(ask("slow"), ask("end")).await),
+            false => drop(ask("end").await.unwrap()),
+        }
+        source.fetch(Reason::Stale).await.unwrap();
+        assert_eq!(site.logins(), 2, "{is_late}");
     }
 }
