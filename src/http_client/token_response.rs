@@ -307,7 +307,7 @@ struct Received {
 
 /// Returns the time of the response by the server's clock. This is `Date` (RFC 9110 §6.6.1) plus
 /// `Age` (RFC 9111 §5.1), the time that the response spent in caches.
-fn server_time(headers: &HeaderMap) -> Option<SystemTime> {
+pub(crate) fn server_time(headers: &HeaderMap) -> Option<SystemTime> {
     let text = |name| headers.get(name)?.to_str().ok();
     let date = httpdate::parse_http_date(text(header::DATE)?.trim()).ok()?;
     let age = text(header::AGE).and_then(|age| age.trim().parse().ok());
