@@ -97,8 +97,10 @@ impl PartialResponse {
         }
         let mut bytes = Zeroizing::new(Vec::with_capacity(INITIAL_CAPACITY));
         let mut cut_off = collect(status, body, &mut bytes).await.err();
-        if cut_off.is_some() && !status.is_success() {
-            // A refusal is usable without its body, because the body only explains the refusal.
+        let has_ended = !matches!(cut_off, None | Some(ReadError::Stalled));
+        if has_ended && !status.is_success() {
+            // A refusal is usable without its body, because the body only explains the refusal. If
+            // the body stalls, another attempt may show whether the refusal is permanent.
             (bytes, cut_off) = (Zeroizing::default(), None);
         }
         let response = EndpointResponse {

@@ -215,6 +215,9 @@ impl EndpointResponse {
 
     /// Returns the refresh token of a body that is cut off.
     pub(crate) fn refresh_token_before_its_end(&self) -> Option<SecretString> {
+        if !self.status.is_success() {
+            return None;
+        }
         let (fields, malformed) = self.format.read(&self.headers, &self.body, false);
         self.format
             .refresh_token(&fields, malformed, &self.body, false)

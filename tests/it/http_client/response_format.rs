@@ -4,7 +4,9 @@ use std::error::Error as _;
 
 use serde_json::{Value, json};
 use tower_auth::login::JsonLogin;
-use tower_auth::oauth2::{Client, ClientCredentials, RefreshToken, TokenResponseFormat};
+use tower_auth::oauth2::{
+    Client, ClientCredentials, DeviceAuthorization, RefreshToken, TokenResponseFormat,
+};
 use tower_auth::{Error, Reason, Token, TokenSource};
 use tower_auth_test::{ScriptedResponse, ScriptedServer};
 
@@ -444,6 +446,20 @@ async fn slacks_tokens_are_both_read() {
     assert_eq!(token.extra("authed_user"), Some(&rest));
 }
 
+/// The bot's token isn't the user's.
+#[cfg(feature = "fleet")]
+#[test]
+fn sources_that_read_other_tokens_do_not_share_one() {
+    let server = server(ScriptedResponse::stall());
+    let key = |format| {
+        let source = ClientCredentials::with_client(client(&server, format));
+        source.store_key().unwrap().to_text()
+    };
+    let user = format().access_token_field("/authed_user/access_token");
+    assert_ne!(key(user.unwrap()), key(format()));
+    assert_eq!(key(format().comma_separated_scope()), key(format()));
+}
+
 /// Slack returns a refreshed user token at the top level.
 #[tokio::test]
 async fn a_refresh_may_have_another_format_than_the_login() {
@@ -610,6 +626,30 @@ async fn a_revocation_that_says_it_failed_is_an_error() {
         .await
         .unwrap_err();
     assert_eq!(error.code(), Some("odd"));
+}
+
+/// The device flow of a server that sends forms.
+#[tokio::test(start_paused = true)]
+async fn a_login_on_another_device_reads_forms_too() {
+    let server = ScriptedServer::new(|_| {
+        form("access_token=t&refresh_token=r&token_type=bearer&id_token=id")
+    });
+    server.respond_next(form(
+        "device_code=d&user_code=WDJB-MJHT&expires_in=900&interval=5\
+         &verification_uri=https%3A%2F%2Fid.example.com%2Fdevice",
+    ));
+    server.respond_next(form("error=authorization_pending"));
+    let client = client(&server, format().form_encoded());
+    let login = DeviceAuthorization::new(client, "https://id.example.com/code").unwrap();
+    let prompt = login.begin().await.unwrap();
+    assert_eq!(prompt.user_code(), "WDJB-MJHT");
+    let source = login.finish(prompt).await.unwrap();
+    let token = source.fetch(Reason::First).await.unwrap();
+    assert_eq!((token.secret(), token.id_token()), ("t", Some("id")));
+
+    server.respond_next(form("device_code=d&device_code=e&user_code=u"));
+    let error = login.begin().await.unwrap_err();
+    assert!(error.to_string().contains("twice"), "{error}");
 }
 
 /// JSON that is deeper than `serde_json` allows.

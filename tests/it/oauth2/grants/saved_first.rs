@@ -363,14 +363,17 @@ async fn a_response_that_stalls_does_not_lose_one_that_has_arrived() {
     assert!(store.saves().is_empty(), "{:?}", store.saves());
 }
 
-/// The explanation of a refusal is missing, but the refusal is here.
+/// Such a refusal may be that of a login that isn't finished yet.
 #[tokio::test(start_paused = true)]
-async fn a_refusal_that_stalls_is_a_refusal() {
-    let response = ScriptedResponse::json(403, r#"{"error":"odd"}"#).stall_after(5);
+async fn a_refusal_that_stalls_may_pass_and_saves_nothing() {
+    let body = r#"{"refresh_token":"is malformed","error":"odd"}"#;
+    let response = ScriptedResponse::json(400, body).stall_after(body.len() - 3);
     let server = ScriptedServer::new(move |_| response.clone());
-    let source = RefreshToken::new(client(&server), "r");
+    let store = Store::holding("planted-1");
+    let source = RefreshToken::stored(client(&server), store.clone());
     let error = source.fetch(Reason::Expired).await.unwrap_err();
-    assert!(error.is_denied() && error.is_permanent(), "{error}");
+    assert!(error.is_timeout() && error.is_transient(), "{error}");
+    assert!(store.saves().is_empty(), "{:?}", store.saves());
 }
 
 const PROMPT: &str = r#"{"device_code":"d","user_code":"u","expires_in":100,
