@@ -2,6 +2,7 @@
 //! the token.
 
 use std::borrow::Cow;
+use std::io;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -10,11 +11,15 @@ use zeroize::Zeroizing;
 use crate::error::Error;
 use crate::quota::Quota;
 use crate::source::token_source::DynTokenSource;
+use crate::token::extra_fields::ExtraFields;
 use crate::token::issued_token::{Expiry, RefreshHint, StoredAs, Token};
 
-/// The maximum length of an encoded token, in bytes. It is several times the length of any token
-/// that fits in a header.
+/// The maximum length of an encoded token, in bytes, without the fields that no request needs. It is
+/// several times the length of any token that fits in a header.
 const LONGEST: usize = 64 * 1024;
+
+/// The maximum length with these fields: the ID token and the extra fields of the response.
+const LONGEST_WITH_DETAILS: usize = 2 * LONGEST;
 
 /// The JSON form in which a token is stored.
 #[derive(Serialize, Deserialize)]
@@ -43,6 +48,10 @@ struct EncodedToken<'a> {
     /// The quotas that the server reported with the token, for the other processes.
     #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
     quotas: Vec<EncodedQuota<'a>>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    id_token: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    extra: Option<Cow<'a, ExtraFields>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -68,7 +77,7 @@ pub(crate) fn encode(token: &Token, requested: SystemTime) -> Option<Zeroizing<V
         Some(RefreshHint::WithinLast(left)) => (None, u64::try_from(left.as_millis()).ok()),
         None => (None, None),
     };
-    let encoded = EncodedToken {
+    let mut encoded = EncodedToken {
         form: token.stored_as()?,
         secret: token.secret().into(),
         requested: millis(requested),
@@ -77,14 +86,43 @@ pub(crate) fn encode(token: &Token, requested: SystemTime) -> Option<Zeroizing<V
         refresh_within,
         scope: token.scope().map(Cow::from),
         quotas: token.quotas().iter().map(encode_quota).collect(),
+        id_token: None,
+        extra: None,
     };
-    // Allocates the maximum length. A buffer that grows leaves copies in memory that aren't
-    // zeroized. JSON encodes a byte in at most six bytes (`\u0000`).
-    let texts = token.secret().len() + token.scope().map_or(0, str::len);
-    let room = 6 * texts + 512 * token.quotas().len() + 1024;
-    let mut bytes = Zeroizing::new(Vec::with_capacity(room));
+    if length(&encoded)? > LONGEST {
+        return None;
+    }
+    encoded.id_token = token.id_token().map(Cow::from);
+    encoded.extra = token.extra_fields().map(Cow::Borrowed);
+    let length = length(&encoded)?;
+    if length > LONGEST_WITH_DETAILS {
+        return None;
+    }
+    // A buffer that grows leaves copies in memory that aren't zeroized.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(length));
     serde_json::to_writer(&mut *bytes, &encoded).ok()?;
-    (bytes.len() <= LONGEST).then_some(bytes)
+    Some(bytes)
+}
+
+/// Returns the length of the JSON, without making it.
+fn length(encoded: &EncodedToken<'_>) -> Option<usize> {
+    let mut length = Length(0);
+    serde_json::to_writer(&mut length, encoded).ok()?;
+    Some(length.0)
+}
+
+/// Counts the bytes that are written.
+struct Length(usize);
+
+impl io::Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Returns the expiry of a token whose fetch started at `requested`.
@@ -133,6 +171,12 @@ pub(crate) fn decode(bytes: &[u8], source: &dyn DynTokenSource) -> Result<SavedT
     }
     if let Some(scope) = encoded.scope {
         token = token.with_scope(scope.as_ref());
+    }
+    if let Some(id_token) = encoded.id_token {
+        token = token.with_id_token(id_token.as_ref());
+    }
+    if let Some(extra) = encoded.extra {
+        token = token.with_extra_fields(extra.into_owned());
     }
     let token = token.with_quotas(encoded.quotas.iter().map(decode_quota));
     Ok(SavedToken { token, requested })

@@ -11,7 +11,15 @@ pub(crate) mod gzip;
 
 pub(crate) mod content_coding;
 
+pub(crate) mod json_pointer;
+
+pub(crate) mod body_value;
+
 pub(crate) mod response_fields;
+
+pub(crate) mod refresh_token_search;
+
+pub(crate) mod token_response_format;
 
 pub(crate) mod transport;
 

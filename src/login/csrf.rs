@@ -1,14 +1,17 @@
 //! The token against cross-site request forgery (CSRF) that an API wants beside the session's
 //! cookies.
 
+use std::borrow::Cow;
+
 use http::header::{COOKIE, HeaderName, HeaderValue};
 use percent_encoding::percent_decode;
-use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::json;
 use crate::error::{Error, Kind};
-use crate::http_client::response_fields::{self, wipe, without_byte_order_mark};
+use crate::http_client::bounded_response::EndpointResponse;
+use crate::http_client::json_pointer;
+use crate::http_client::redact::Redactor;
+use crate::http_client::response_fields::ResponseFields;
 use crate::token::header_value::sensitive;
 
 /// Where the token comes from, and the header that it goes into.
@@ -54,17 +57,17 @@ impl CsrfSetting {
     pub(super) fn field(pointer: String, header: &str) -> Result<Self, Error> {
         Ok(Self {
             header: parse_header(header)?,
-            origin: CsrfOrigin::Field(json::pointer(pointer)?),
+            origin: CsrfOrigin::Field(json_pointer::checked(pointer)?),
         })
     }
 
-    /// Returns the token of the session that a login has opened. `body` is the body of the login's
-    /// response.
-    pub(super) fn token(&self, body: &[u8]) -> Result<CsrfToken, Error> {
+    /// Returns the token of the session that a login has opened.
+    pub(super) fn token(&self, response: &EndpointResponse) -> Result<CsrfToken, Error> {
         let value = match &self.origin {
             CsrfOrigin::Cookie(name) => CsrfValue::OfCookie(name.clone()),
             CsrfOrigin::Field(pointer) => {
-                let value = field(body, pointer).map_err(|why| no_token(pointer, why))?;
+                let value = field(response, pointer);
+                let value = value.map_err(|why| no_token(pointer, &why))?;
                 CsrfValue::Fixed(value)
             }
         };
@@ -107,18 +110,19 @@ impl CsrfToken {
 }
 
 /// Reads a field of the login's response, or says why there is no token.
-fn field(body: &[u8], pointer: &str) -> Result<HeaderValue, &'static str> {
-    response_fields::parse(body).map_err(response_fields::Malformed::what)?;
-    let body = without_byte_order_mark(body);
-    let mut json: Value = serde_json::from_slice(body).map_err(|_| "is not valid JSON")?;
-    let text = json.pointer(pointer).and_then(Value::as_str);
-    let text = text.map(|text| Zeroizing::new(text.as_bytes().to_vec()));
-    wipe(&mut json);
-    let text = text.ok_or("has no string there")?;
+fn field(response: &EndpointResponse, pointer: &str) -> Result<HeaderValue, Cow<'static, str>> {
+    let hidden = response.hiding(Redactor::default(), &ResponseFields::default());
+    let fields = response.fields().map_err(|it| it.what(&hidden))?;
+    let text = match fields.body.at(pointer).as_slice() {
+        [value] => value.text().ok_or("has no string there")?,
+        [] => return Err("has no string there".into()),
+        _ => return Err("has a field twice, so its value is ambiguous".into()),
+    };
     if text.is_empty() {
-        return Err("has an empty string there");
+        return Err("has an empty string there".into());
     }
-    header_value(text).ok_or("has a string there that is illegal in a header")
+    let text = Zeroizing::new(text.as_bytes().to_vec());
+    header_value(text).ok_or_else(|| "has a string there that is illegal in a header".into())
 }
 
 /// Makes a header value, unless HTTP would change or reject the bytes (RFC 9110 §5.5).

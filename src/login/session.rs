@@ -258,7 +258,7 @@ impl Session {
         let response = self.login.http.send(request).await?;
         response.done(redactor, "the server refused the login")?;
         let csrf = self.csrf.as_ref();
-        let csrf = csrf.map(|csrf| csrf.token(&response.body)).transpose()?;
+        let csrf = csrf.map(|csrf| csrf.token(&response)).transpose()?;
         let origins = Arc::from(self.origins.as_slice());
         let named = self.session_cookie.as_deref();
         CookieJar::from_login(origins, named, csrf, &login, &response.headers)

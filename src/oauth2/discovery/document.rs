@@ -78,7 +78,7 @@ impl Document {
             let why = "has a status that is neither 200 nor an error";
             return Err(unusable(&what, status, why));
         }
-        let body = response.body().map_err(|undecoded| {
+        let body = response.decoded().map_err(|undecoded| {
             let why = undecoded.what(&Redactor::of_address(uri));
             unusable(&what, status, &why)
         })?;
