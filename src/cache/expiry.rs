@@ -271,6 +271,14 @@ impl CachedToken {
         self.requested
     }
 
+    /// Takes over the age of `before`, if a source has returned the same token again with another
+    /// expiry.
+    pub(crate) fn continue_from(&mut self, before: &Self) {
+        if before.token.generation() == self.token.generation() {
+            self.issued_before = before.issued_before;
+        }
+    }
+
     /// Returns whether the token is at least `lag` old. Then even a server whose clock lags by
     /// `lag` considers the token valid. A token that never expires, such as an API key, is valid
     /// from the start.

@@ -1,16 +1,23 @@
 //! The response of an endpoint, read completely and within a size limit.
 
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
 use std::time::SystemTime;
 
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, StatusCode};
 use http_body::Body;
-use http_body_util::BodyExt;
+use secrecy::SecretString;
+use tokio::time::Instant;
 use zeroize::{Zeroize, Zeroizing};
 
+use super::body_value::Malformed;
+use super::content_coding::{self, DecodeError, Undecoded};
 use super::default_transport::no_response;
 use super::redact::Redactor;
-use super::response_fields::{self, Malformed, ResponseFields};
+use super::response_fields::ResponseFields;
+use super::token_response_format::TokenResponseFormat;
 use super::transport::RawResponse;
 use crate::error::{BoxError, Error, Kind, Reply};
 
@@ -22,15 +29,25 @@ const RESPONSE_LIMIT: usize = 64 * 1024;
 /// The initial capacity in bytes of the buffer for a body. Most bodies are shorter.
 const INITIAL_CAPACITY: usize = 4 * 1024;
 
+tokio::task_local! {
+    /// When the timeout of the current request ends. If a body isn't complete by then, the bytes
+    /// that arrived are kept.
+    pub(crate) static DEADLINE: Instant;
+}
+
 /// A response whose body has been read.
 pub(crate) struct EndpointResponse {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
-    pub(crate) body: Zeroizing<Vec<u8>>,
+    /// The decoded body, or the part of the body that could be decoded.
+    body: Zeroizing<Vec<u8>>,
+    /// Why the body could not be decoded.
+    pub(crate) undecoded: Option<Undecoded>,
     /// When the request started.
     pub(crate) started: SystemTime,
     /// Hides the values in the query of the request's address.
     pub(crate) sent: Redactor,
+    pub(crate) format: Arc<TokenResponseFormat>,
 }
 
 /// A response whose body may be cut off.
@@ -46,6 +63,8 @@ pub(crate) enum ReadError {
     Redirect(StatusCode),
     TooLong(StatusCode),
     Broken(BoxError),
+    /// The timeout ended before the body.
+    Stalled,
 }
 
 impl EndpointResponse {
@@ -61,9 +80,45 @@ impl EndpointResponse {
         }
     }
 
-    /// Reads the fields of the JSON body (RFC 6749).
+    /// Returns the body. Returns an error if the body could not be decoded.
+    pub(crate) fn decoded(&self) -> Result<&[u8], Malformed> {
+        match &self.undecoded {
+            None => Ok(&self.body),
+            Some(undecoded) => Err(Malformed::Undecoded(undecoded.clone())),
+        }
+    }
+
+    /// Returns the refresh token of a successful response. Also looks for it in a body that can't
+    /// be read. `is_complete` says whether the whole body arrived.
+    pub(crate) fn refresh_token(
+        &self,
+        fields: &ResponseFields,
+        malformed: Option<&Malformed>,
+        is_complete: bool,
+    ) -> Option<SecretString> {
+        let found = self
+            .format
+            .refresh_token(fields, malformed, &self.body, is_complete);
+        found.filter(|_| self.status.is_success())
+    }
+
+    /// Reads the fields of the body.
     pub(crate) fn fields(&self) -> Result<ResponseFields, Malformed> {
-        response_fields::parse(&self.body)
+        match self.read_fields(true) {
+            (fields, None) => Ok(fields),
+            (_, Some(malformed)) => Err(malformed),
+        }
+    }
+
+    /// Reads the fields, and returns the error of the body, if it has one. The fields are those
+    /// before the error. `is_complete` says whether the whole body arrived.
+    pub(crate) fn read_fields(&self, is_complete: bool) -> (ResponseFields, Option<Malformed>) {
+        let is_complete = is_complete && self.undecoded.is_none();
+        let (fields, malformed) = self.format.read(&self.headers, &self.body, is_complete);
+        match &self.undecoded {
+            None => (fields, malformed),
+            Some(undecoded) => (fields, Some(Malformed::Undecoded(undecoded.clone()))),
+        }
     }
 }
 
@@ -79,17 +134,29 @@ impl PartialResponse {
             return Err(ReadError::Redirect(status));
         }
         let mut bytes = Zeroizing::new(Vec::with_capacity(INITIAL_CAPACITY));
-        let mut cut_off = collect(status, body, &mut bytes).await.err();
-        if cut_off.is_some() && !status.is_success() {
-            // A refusal is usable without its body, because the body only explains the refusal.
-            (bytes, cut_off) = (Zeroizing::default(), None);
+        let limit = content_coding::encoded_limit(&head.headers, RESPONSE_LIMIT);
+        let mut cut_off = collect(status, body, limit, &mut bytes).await.err();
+        let mut undecoded = None;
+        match content_coding::decode(&head.headers, &mut bytes, RESPONSE_LIMIT) {
+            Ok(()) => {}
+            #[cfg(feature = "gzip")]
+            Err(DecodeError::TooLong) => cut_off = cut_off.or(Some(ReadError::TooLong(status))),
+            Err(DecodeError::Undecoded(why)) => undecoded = Some(why),
+        }
+        let has_ended = !matches!(cut_off, None | Some(ReadError::Stalled));
+        if has_ended && !status.is_success() {
+            // A refusal is usable without its body, because the body only explains the refusal. If
+            // the body stalls, another attempt may show whether the refusal is permanent.
+            (bytes, undecoded, cut_off) = (Zeroizing::default(), None, None);
         }
         let response = EndpointResponse {
             status,
             headers: head.headers,
             body: bytes,
+            undecoded,
             started,
             sent: Redactor::default(),
+            format: Arc::default(),
         };
         Ok(Self { response, cut_off })
     }
@@ -112,6 +179,10 @@ impl ReadError {
                 let message = format!("{endpoint} could not be reached, or the connection broke");
                 no_response(message, error)
             }
+            Self::Stalled => {
+                let message = format!("{endpoint} took too long to send its response");
+                Error::new(Kind::Timeout, message)
+            }
         }
     }
 }
@@ -129,17 +200,25 @@ pub(crate) fn unusable(response: &str, status: StatusCode, what: &str) -> Error 
 async fn collect<B>(
     status: StatusCode,
     body: B,
+    limit: usize,
     bytes: &mut Zeroizing<Vec<u8>>,
 ) -> Result<(), ReadError>
 where
     B: Body<Data = Bytes, Error = BoxError>,
 {
     let mut body = std::pin::pin!(body);
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(ReadError::Broken)?.into_data() else {
+    let mut next = async || {
+        poll_fn(|cx| match body.as_mut().poll_frame(cx) {
+            Poll::Pending if is_past_deadline() => Poll::Ready(Some(Err(ReadError::Stalled))),
+            frame => frame.map(|frame| frame.map(|it| it.map_err(ReadError::Broken))),
+        })
+        .await
+    };
+    while let Some(frame) = next().await {
+        let Ok(data) = frame?.into_data() else {
             continue;
         };
-        let left = RESPONSE_LIMIT - bytes.len();
+        let left = limit - bytes.len();
         if data.remaining() > left {
             append(bytes, &data.slice(..left));
             return Err(ReadError::TooLong(status));
@@ -151,6 +230,11 @@ where
         }
     }
     Ok(())
+}
+
+fn is_past_deadline() -> bool {
+    let is_past = DEADLINE.try_with(|deadline| *deadline <= Instant::now());
+    is_past.unwrap_or(false)
 }
 
 fn append(bytes: &mut Zeroizing<Vec<u8>>, data: &[u8]) {

@@ -59,8 +59,16 @@ enum EndpointLocation {
 
 /// Finds the endpoints of one authorization server.
 pub(crate) trait EndpointResolver: Any + Send + Sync {
-    /// Returns the authorization server's issuer.
+    /// Returns the authorization server's issuer as the caller wrote it.
     fn issuer(&self) -> &str;
+
+    /// Returns the authorization server's issuer as the server writes it. `timeout` covers both this
+    /// search and the request to an endpoint.
+    fn published_issuer<'a>(
+        &'a self,
+        transport: &'a DynTransport,
+        timeout: Duration,
+    ) -> Pin<Box<dyn Future<Output = Result<String, Error>> + Send + 'a>>;
 
     /// Returns the address of an endpoint. `timeout` covers both this search and the request to the
     /// endpoint.

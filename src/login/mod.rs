@@ -4,12 +4,19 @@ mod json;
 
 mod login_request;
 
-mod response_paths;
-
 mod json_login;
 
 #[cfg(feature = "cookies")]
+mod csrf;
+
+#[cfg(feature = "cookies")]
+mod stored_cookie;
+
+#[cfg(feature = "cookies")]
 mod cookie_jar;
+
+#[cfg(feature = "cookies")]
+mod open_sessions;
 
 #[cfg(feature = "cookies")]
 mod session;

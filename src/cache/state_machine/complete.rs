@@ -26,6 +26,9 @@ impl StateMachine {
         let expiry_policy = &self.limits.expiry_policy;
         let cached = fetched.map(|fetched| {
             let mut cached = expiry_policy.cache(fetched, now);
+            if let Some(before) = self.cached() {
+                cached.continue_from(before);
+            }
             if let Some(low_for) = self.quota_tracker.low_for(now) {
                 cached.postpone_refresh(expiry_policy, low_for, now);
             }

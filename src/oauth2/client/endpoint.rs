@@ -3,6 +3,7 @@
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use secrecy::SecretString;
+use tokio::time::timeout;
 
 use super::client_auth::{ClientAuth, RequestAuth};
 use super::params::{BodyFormat, Params};
@@ -12,7 +13,7 @@ use crate::http_client::endpoint_client::{EndpointClient, EndpointRequest};
 use crate::http_client::endpoint_kind::EndpointKind;
 use crate::http_client::endpoint_url::EndpointUrl;
 use crate::http_client::redact::Redactor;
-use crate::http_client::token_response::{TokenResponse, TokenType, UnjudgedResponse};
+use crate::http_client::token_response::{TokenResponse, TokenType, UnjudgedResponse, WantedToken};
 #[cfg(feature = "dpop")]
 use crate::oauth2::dpop::proof::{DPOP, Dpop, USE_NONCE};
 use crate::token::issued_token::Token;
@@ -54,24 +55,44 @@ impl TokenEndpoint {
         &self,
         grant: Params<'_>,
     ) -> Result<UnjudgedResponse, Error> {
-        self.http.within(self.send(grant, true)).await
+        self.http.within(self.send(grant, true, None)).await
+    }
+
+    /// Requests a token of another type than an access token (RFC 8693 §2.2.1), like
+    /// [`request`](Self::request).
+    pub(crate) async fn request_type(
+        &self,
+        grant: Params<'_>,
+        no_access_token: Option<&str>,
+    ) -> Result<TokenResponse, Error> {
+        let send = self.send(grant, true, no_access_token);
+        self.http.within(send).await?.rest
     }
 
     /// Requests a token with a one-time grant. If the server wants a nonce
     /// ([`wants_nonce`](Error::wants_nonce)), the caller tries again with a new grant.
     pub(crate) async fn request_once(&self, grant: Params<'_>) -> Result<TokenResponse, Error> {
-        self.http.within(self.send(grant, false)).await?.rest
+        self.http.within(self.send(grant, false, None)).await?.rest
     }
 
     #[cfg_attr(not(feature = "dpop"), expect(unused_variables))]
-    async fn send(&self, grant: Params<'_>, may_repeat: bool) -> Result<UnjudgedResponse, Error> {
+    async fn send(
+        &self,
+        grant: Params<'_>,
+        may_repeat: bool,
+        no_access_token: Option<&str>,
+    ) -> Result<UnjudgedResponse, Error> {
         #[cfg(feature = "dpop")]
         if let Some(dpop) = &self.dpop {
             return self.send_with_proof(dpop, grant, may_repeat).await;
         }
+        let wanted = WantedToken {
+            token_type: TokenType::Bearer,
+            no_access_token,
+        };
         let post = self.post(&self.http, grant, self.format, HeaderMap::new());
         let (partial, redactor) = post.await?;
-        Ok(self.http.tokens(partial, TokenType::Bearer, redactor))
+        Ok(self.http.tokens(partial, wanted, redactor))
     }
 
     /// Makes a token from its secret, and binds the token to the client's key, if any.
@@ -94,6 +115,10 @@ impl TokenEndpoint {
         mut may_repeat: bool,
     ) -> Result<UnjudgedResponse, Error> {
         let address = self.http.address().await?;
+        let wanted = WantedToken {
+            token_type: TokenType::Dpop,
+            no_access_token: None,
+        };
         loop {
             let headers = HeaderMap::from_iter([(DPOP, dpop.prove_to(&address)?)]);
             let post = self.post(&self.http, grant.clone(), self.format, headers);
@@ -104,7 +129,7 @@ impl TokenEndpoint {
                 may_repeat = false;
                 continue;
             }
-            return Ok(self.http.tokens(partial, TokenType::Dpop, redactor));
+            return Ok(self.http.tokens(partial, wanted, redactor));
         }
     }
 
@@ -141,10 +166,19 @@ impl TokenEndpoint {
         http.within(send).await
     }
 
-    /// Returns the audience of client assertions for all endpoints (RFC 7523 §3). The audience is
-    /// the issuer if known, otherwise the token endpoint.
-    fn audience(&self) -> String {
-        self.http.url.address_or_issuer()
+    /// Returns the audience of a client assertion (RFC 7523 §3): the issuer as the server writes it
+    /// (draft-ietf-oauth-rfc7523bis §4). The issuer is that of the endpoint at `http`, or else that
+    /// of the token endpoint. If neither is known, the audience is the token endpoint's address.
+    async fn audience(&self, http: &EndpointClient) -> Result<String, Error> {
+        if let Some(issuer) = http.published_issuer(&http.url).await? {
+            return Ok(issuer);
+        }
+        // The request doesn't depend on this metadata, so it is sent even without the metadata.
+        let published = timeout(http.timeout / 2, http.published_issuer(&self.http.url));
+        match published.await {
+            Ok(Ok(Some(issuer))) => Ok(issuer),
+            _ => Ok(self.http.url.address_or_issuer()),
+        }
     }
 
     async fn post(
@@ -154,7 +188,7 @@ impl TokenEndpoint {
         format: BodyFormat,
         mut headers: HeaderMap,
     ) -> Result<(PartialResponse, Redactor), Error> {
-        let client = self.client.for_request(&self.audience()).await?;
+        let client = self.client.for_request(self.audience(http)).await?;
         client.add_to(&mut params);
         let unwritable = || Error::new(Kind::Config, "could not encode the token request");
         headers.extend(client.header().map(|value| (AUTHORIZATION, value)));

@@ -1,5 +1,6 @@
 //! A client of an authorization server (RFC 6749 §2), which requests tokens for all grants.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 #[cfg(feature = "fleet")]
@@ -15,6 +16,7 @@ use crate::error::Error;
 use crate::error::Kind;
 use crate::http_client::endpoint_url::EndpointUrl;
 use crate::http_client::token_response::TokenResponse;
+use crate::http_client::token_response_format::TokenResponseFormat;
 use crate::http_client::transport::{DynTransport, Transport};
 #[cfg(feature = "dpop")]
 use crate::oauth2::dpop::dpop_key::DpopKey;
@@ -38,6 +40,7 @@ use crate::token::issued_token::Token;
 /// | --- | --- |
 /// | client authentication | in the body (`client_secret_post`); the last call of [`basic_auth`](Self::basic_auth), [`client_assertion`](Self::client_assertion), `private_key_jwt` or `secret_jwt` (feature `jwt`) changes this |
 /// | body | a form; [`json`](Self::json) |
+/// | [`response_format`](Self::response_format) | the format of RFC 6749 §5 |
 /// | [`timeout`](Self::timeout) of each request | 10 s |
 /// | [`revoke_at`](Self::revoke_at) | none: no token is revoked |
 /// | [`transport`](Self::transport) | a reqwest client (feature `reqwest`), made for the first request |
@@ -193,16 +196,17 @@ impl Client {
     /// ```
     #[must_use]
     pub fn client_assertion(mut self, assertion: impl Into<SecretSource>) -> Self {
-        let assertion = assertion.into();
-        let assertion_for = move |_audience: &str| assertion.clone();
-        self.endpoint.client.use_assertion(assertion_for);
+        self.endpoint.client.use_assertion(assertion.into());
         self
     }
 
     /// Authenticates the client with its own key (`private_key_jwt`, RFC 7523 §2.2, OpenID Connect
     /// Core §9). Each request has a new JWT, valid for 1 minute. The `iss` and the `sub` of the JWT
-    /// are the client id. If the client was created from an issuer, the `aud` is that issuer.
-    /// Otherwise, the `aud` is the address of the token endpoint.
+    /// are the client id. The `typ` is `JWT`, unless [`assertion_typ`](Self::assertion_typ) changes it.
+    ///
+    /// The `aud` is a single text. If the endpoint or the token endpoint was created from an issuer,
+    /// the `aud` is that issuer as its metadata writes it. Otherwise, the `aud` is the address of the
+    /// token endpoint. Servers that follow draft-ietf-oauth-rfc7523bis accept only the issuer.
     ///
     /// With this method, the client sends no secret, so call it on a public client. If the server
     /// wants another audience, use
@@ -231,9 +235,35 @@ impl Client {
             return Err(Error::new(Kind::Config, message));
         };
         let jwt = SignedJwt::new(key).issuer(id).subject(id);
-        let assertion_for = move |audience: &str| jwt.clone().audience(audience).into();
-        self.endpoint.client.use_assertion(assertion_for);
+        self.endpoint.client.use_signed_assertion(jwt);
         Ok(self)
+    }
+
+    /// Sets the type of the client assertions that `private_key_jwt` and `secret_jwt` sign (`typ`,
+    /// RFC 7515 §4.1.9). Default: `JWT`.
+    ///
+    /// draft-ietf-oauth-rfc7523bis §4 recommends the type `client-authentication+jwt`. Some servers
+    /// already require this type, but others accept only `JWT`. You can call this method before or
+    /// after the method that chooses the client authentication. For an assertion of your own, call
+    /// [`SignedJwt::typ`] instead.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::oauth2::{Client, EndpointUrl, SigningKey};
+    ///
+    /// # fn example(key: SigningKey) -> Result<(), tower_auth::Error> {
+    /// let issuer = EndpointUrl::from_issuer("https://id.example.com")?;
+    /// let client = Client::public(issuer, "job")?
+    ///     .private_key_jwt(key)?
+    ///     .assertion_typ("client-authentication+jwt");
+    /// # Ok(()) }
+    /// ```
+    #[cfg(feature = "jwt")]
+    #[must_use]
+    pub fn assertion_typ(mut self, typ: impl Into<String>) -> Self {
+        self.endpoint.client.set_assertion_typ(typ.into());
+        self
     }
 
     /// Authenticates the client with its secret, without sending the secret (`client_secret_jwt`,
@@ -259,6 +289,15 @@ impl Client {
     #[must_use]
     pub fn json(mut self) -> Self {
         self.endpoint.format = BodyFormat::Json;
+        self
+    }
+
+    /// Sets the format of the token endpoint's responses, for every grant of this client. The table
+    /// of [`TokenResponseFormat`] lists the settings for GitHub, Slack and Supabase. The format also
+    /// applies to the refusals of the client's other endpoints.
+    #[must_use]
+    pub fn response_format(mut self, format: TokenResponseFormat) -> Self {
+        self.endpoint.http.format = Arc::new(format);
         self
     }
 
@@ -325,6 +364,10 @@ impl Client {
         #[cfg(feature = "dpop")]
         let key = match &self.endpoint.dpop {
             Some(dpop) => key.with("dpop", dpop.thumbprint()),
+            None => key,
+        };
+        let key = match self.endpoint.http.format.access_token_elsewhere() {
+            Some(pointer) => key.with("access_token at", pointer),
             None => key,
         };
         grant.add_to_key(key)

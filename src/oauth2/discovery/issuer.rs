@@ -81,8 +81,8 @@ impl EndpointUrl {
     /// server does, if you can. Call this method only if you can't, for example because you read
     /// the issuer from a configuration. Any other difference remains an error.
     ///
-    /// - An `iss` in the response to a login must be equal to the `issuer` in the metadata.
-    /// - A client assertion names the issuer as you wrote it.
+    /// An `iss` in the response to a login must be equal to the `issuer` in the metadata. The client
+    /// assertions that a client signs also contain the `issuer` in the metadata.
     ///
     /// Call this method before you clone the value. Earlier clones still require an equal issuer, and
     /// keep their own copy of the metadata. Without an issuer, this setting has no effect.
@@ -141,6 +141,21 @@ struct Issuer {
 impl EndpointResolver for Issuer {
     fn issuer(&self) -> &str {
         &self.name
+    }
+
+    fn published_issuer<'a>(
+        &'a self,
+        transport: &'a DynTransport,
+        timeout: Duration,
+    ) -> Pin<Box<dyn Future<Output = Result<String, Error>> + Send + 'a>> {
+        Box::pin(async move {
+            if !self.ignores_slash {
+                // The metadata must contain exactly this name.
+                return Ok(self.name.clone());
+            }
+            let metadata = self.metadata(transport, timeout).await?;
+            Ok(metadata.issuer().to_owned())
+        })
     }
 
     fn endpoint<'a>(
@@ -297,7 +312,6 @@ pub(crate) struct Metadata {
 
 impl Metadata {
     /// Returns the issuer as the server writes it.
-    #[cfg(feature = "authorization-code")]
     pub(crate) fn issuer(&self) -> &str {
         self.document.text("issuer").unwrap_or_default()
     }

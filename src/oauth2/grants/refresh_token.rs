@@ -11,6 +11,7 @@ use super::refresh_store::{DynRefreshTokenStore, InMemory, RefreshTokenStore};
 use super::token_params::{Reserved, TokenParams, token_param_setters};
 use crate::error::{BoxError, Error, Kind};
 use crate::http_client::token_response::{TokenResponse, UnjudgedResponse};
+use crate::http_client::token_response_format::TokenResponseFormat;
 use crate::oauth2::client::oauth2_client::Client;
 use crate::oauth2::client::params::Params;
 use crate::origin::Origin;
@@ -32,9 +33,11 @@ const RESERVED: Reserved = &[
 /// - A new refresh token is saved in the [store](RefreshTokenStore) *before* the rest of the
 ///   response is read, so an unusable access token doesn't end the login. If saving fails, the
 ///   fetch fails. The next fetch first saves the refresh token.
+/// - A token without an [ID token](Token::id_token) gets the last ID token of the same login.
 /// - Fetches never overlap, so that two requests never send the same rotating token at once.
-/// - If the server no longer accepts the refresh token (`invalid_grant`), the error [requires a
-///   login](Error::is_login_required). The source doesn't send the refused token again. If the
+/// - If the server no longer accepts the refresh token (`invalid_grant`, or a
+///   [code of the server's own](crate::oauth2::TokenResponseFormat::login_required_code)), the error
+///   [requires a login](Error::is_login_required). The source doesn't send the refused token again. If the
 ///   store contains another token, from another process or a new login, the source sends the other
 ///   token.
 ///
@@ -42,6 +45,7 @@ const RESERVED: Reserved = &[
 /// | --- | --- |
 /// | [`scope`](Self::scope) | none: the scope of the login |
 /// | [`resource`](Self::resource) | none: the server uses the resources of the login |
+/// | [`response_format`](Self::response_format) | that of the client |
 /// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, used if neither `expires_in` nor a JWT's `exp` is present |
 /// | [`log_out_on_close`](Self::log_out_on_close) | off: the login stays valid after the process ends |
 ///
@@ -79,6 +83,40 @@ struct LoginState {
     /// The access token from the login. Fetches return this token until a caller needs another
     /// token.
     initial_token: Option<InitialToken>,
+    last_id_token: Option<LastIdToken>,
+}
+
+/// The last ID token of a login. A refresh may return no ID token (OpenID Connect Core §12.2).
+struct LastIdToken {
+    id_token: SecretString,
+    /// The current refresh token of the same login. If the store contains another refresh token, it
+    /// may belong to another user.
+    refresh_token: SecretString,
+}
+
+impl LoginState {
+    /// Records that `current` is the refresh token after the use of `sent`.
+    fn follow(&mut self, sent: &SecretString, current: &SecretString) {
+        self.last_id_token
+            .take_if(|last| !is_same(&last.refresh_token, sent));
+        if let Some(last) = &mut self.last_id_token {
+            last.refresh_token = current.clone();
+        }
+    }
+
+    /// Keeps the ID token of a response, or adds the last ID token to the response.
+    fn keep_id_token(&mut self, response: &mut TokenResponse, current: SecretString) {
+        match (&response.id_token, &self.last_id_token) {
+            (Some(id_token), _) => {
+                self.last_id_token = Some(LastIdToken {
+                    id_token: id_token.clone(),
+                    refresh_token: current,
+                });
+            }
+            (None, Some(last)) => response.id_token = Some(last.id_token.clone()),
+            (None, None) => {}
+        }
+    }
 }
 
 impl RefreshToken {
@@ -130,6 +168,16 @@ impl RefreshToken {
         self
     }
 
+    /// Sets the ID token of the login, and the refresh token of the same login.
+    #[must_use]
+    pub(crate) fn with_id_token(mut self, id_token: &str, refresh_token: SecretString) -> Self {
+        self.state.get_mut().last_id_token = Some(LastIdToken {
+            id_token: SecretString::from(id_token),
+            refresh_token,
+        });
+        self
+    }
+
     /// Sets the origins that may receive the tokens.
     #[must_use]
     pub(crate) fn with_origins(mut self, origins: Vec<Origin>) -> Self {
@@ -142,6 +190,15 @@ impl RefreshToken {
     #[must_use]
     pub fn scope(mut self, scope: impl AsRef<str>) -> Self {
         self.params.set_scope([scope]);
+        self
+    }
+
+    /// Sets the format of the responses to this grant, instead of the
+    /// [client's](Client::response_format). Slack, for example, returns a user token in
+    /// `authed_user` after a login, but at the top level after a refresh.
+    #[must_use]
+    pub fn response_format(mut self, format: TokenResponseFormat) -> Self {
+        self.client = self.client.response_format(format);
         self
     }
 
@@ -229,12 +286,18 @@ impl RefreshToken {
             let next = response.refresh_token;
             state.unsaved = next.filter(|next| !is_same(next, &token));
             let is_replaced = state.unsaved.is_some();
+            let current = state.unsaved.as_ref().unwrap_or(&token).clone();
+            state.follow(&token, &current);
             self.save(state).await?;
             match response.rest {
+                Ok(mut rest) => {
+                    state.keep_id_token(&mut rest, current);
+                    return Ok(rest);
+                }
                 // If the refusal contains a new refresh token, the store now has that token.
                 // Another attempt could get another such refusal, and so on without end.
                 Err(error) if error.is_invalid_grant() && !is_replaced => refused = Some(error),
-                rest => return rest,
+                Err(error) => return Err(error),
             }
             state.refused = Some(token);
         }

@@ -40,6 +40,10 @@ impl UserLogin {
     }
 
     /// Exchanges the grant for tokens. Saves the refresh token before it reads the access token.
+    ///
+    /// If the access token is unusable, the refresh token may still be usable. Without a store, an
+    /// error would lose the refresh token, so the source starts with the refresh token instead. The
+    /// same applies if the error may pass by itself, because the grant can't be used again.
     pub(crate) async fn exchange<'a>(
         &'a self,
         mut grant: Params<'a>,
@@ -48,19 +52,34 @@ impl UserLogin {
         // Adds the resources to the token request as well (RFC 8707 §2.2).
         self.params.add_resources_to(&mut grant);
         let response = self.client.endpoint.request_unjudged(grant).await?;
+        let refresh_token = response.refresh_token.clone();
         let (client, store) = (self.client.clone(), self.store.clone());
         let source = RefreshToken::logged_in(client, store, response.refresh_token).await?;
-        let response = response
-            .rest
-            .map_err(|error| match error.is_access_denied() {
-                true => error.with_message(LOGIN_REFUSED),
-                false => error,
-            })?;
-        let token = self.params.token(&self.client, response)?;
-        Ok(source
-            .with_initial_token(InitialToken::new(token, requested_at))
+        let source = source
             .assume_lifetime(self.params.assumed_lifetime())
-            .with_origins(self.params.origins()))
+            .with_origins(self.params.origins());
+        let token = response
+            .rest
+            .and_then(|it| self.params.token(&self.client, it));
+        let token = match token {
+            Ok(token) => token,
+            Err(error) if refresh_token.is_some() && self.may_be_ignored(&error) => {
+                return Ok(source);
+            }
+            Err(error) if error.is_access_denied() => {
+                return Err(error.with_message(LOGIN_REFUSED));
+            }
+            Err(error) => return Err(error),
+        };
+        let source = match (token.id_token(), refresh_token) {
+            (Some(id_token), Some(refresh_token)) => source.with_id_token(id_token, refresh_token),
+            _ => source,
+        };
+        Ok(source.with_initial_token(InitialToken::new(token, requested_at)))
+    }
+
+    fn may_be_ignored(&self, error: &Error) -> bool {
+        error.is_transient() || (self.store.is_none() && !error.is_denied())
     }
 }
 

@@ -4,6 +4,7 @@
 mod authorization_code;
 mod client_credentials;
 mod device_authorization;
+mod id_tokens;
 mod jwt_bearer;
 #[cfg(feature = "redirect-listener")]
 mod redirect_listener;

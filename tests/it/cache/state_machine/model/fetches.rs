@@ -104,10 +104,13 @@ impl Model {
         let fault = match result {
             FetchResult::Token { token, lifetime } => {
                 let deadlines = self.deadlines(requested, lifetime);
+                // The same token doesn't get younger when the source issues it again.
+                let before = self.current.map(|before| self.issues[before]);
+                let before = before.filter(|before| before.token == token);
                 self.issues.push(CachedToken {
                     token,
                     requested,
-                    arrived: self.now.clocks,
+                    arrived: before.map_or(self.now.clocks, |before| before.arrived),
                     deadlines,
                     is_accepted: false,
                 });
