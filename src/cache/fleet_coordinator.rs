@@ -410,6 +410,9 @@ impl Coordinator {
         let (ttl, requested) = (self.lease_ttl(context), Instant::now());
         let lease = self.fleet.store.lease(&self.key, ttl);
         let lease = self.call("lease", lease, context.telemetry).await?;
+        if let Some(what) = lease.as_ref().and_then(Lease::replaced) {
+            context.telemetry.foreign_lease(what);
+        }
         let outcome = match &lease {
             Some(_) => "granted",
             None => "taken",

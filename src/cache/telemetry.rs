@@ -271,18 +271,28 @@ impl Telemetry {
     }
 
     #[cfg(feature = "fleet")]
+    pub(crate) fn foreign_lease(&self, what: &str) {
+        tracing::warn!(
+            tower_auth.cache = &*self.cache,
+            error.message = %sanitize(what),
+            "replaced a lease in the shared store that no process of a fleet wrote",
+        );
+    }
+
+    #[cfg(feature = "fleet")]
     pub(crate) fn lease_lost(&self, operation: &'static str, is_in_time: bool) {
-        let what = match is_in_time {
-            true => {
+        match is_in_time {
+            true => tracing::warn!(
+                tower_auth.cache = &*self.cache,
                 "the store lost the lease before its time, for example because it was flushed; \
-                 another process may have fetched a token too"
-            }
-            false => {
+                 another process may have fetched a token too",
+            ),
+            false => tracing::warn!(
+                tower_auth.cache = &*self.cache,
                 "the lease expired during the fetch, so another process may have fetched a token \
-                 too; if this process doesn't stall, set a longer lease time"
-            }
-        };
-        tracing::warn!(tower_auth.cache = &*self.cache, "{what}");
+                 too; if this process doesn't stall, set a longer lease time",
+            ),
+        }
         self.store(operation, "lease_lost");
     }
 

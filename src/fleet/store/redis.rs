@@ -333,13 +333,11 @@ where
         let Some((fence, is_foreign)) = granted else {
             return Ok(None);
         };
-        if is_foreign {
-            tracing::warn!(
-                tower_auth.store.key = lease_name,
-                "replaced a value in Redis that isn't a lease; another program wrote it",
-            );
-        }
-        Ok(Some(Lease::new(fence)))
+        let lease = Lease::new(fence);
+        Ok(Some(match is_foreign {
+            true => lease.replacing(format!("the Redis key {lease_name} was no lease")),
+            false => lease,
+        }))
     }
 
     async fn renew(&self, key: &str, lease: &Lease, ttl: Duration) -> Result<bool, BoxError> {

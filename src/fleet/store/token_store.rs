@@ -227,13 +227,18 @@ pub(crate) const LONGEST_LEASE: Duration = Duration::from_secs(120);
 pub struct Lease {
     fence: u64,
     pub(super) guard: Option<Box<dyn Any + Send + Sync>>,
+    replaced: Option<String>,
 }
 
 impl Lease {
     /// Makes a lease with a fencing token. The fencing token must be greater than the fencing token
     /// of any earlier lease for the same key.
     pub fn new(fence: u64) -> Self {
-        Self { fence, guard: None }
+        Self {
+            fence,
+            guard: None,
+            replaced: None,
+        }
     }
 
     /// Keeps a value, such as a locked file, as long as the lease exists.
@@ -241,6 +246,18 @@ impl Lease {
     pub fn holding(mut self, guard: impl Any + Send + Sync) -> Self {
         self.guard = Some(Box::new(guard));
         self
+    }
+
+    /// Describes a value that the store didn't write, and that this lease replaced. `what` names the
+    /// place and what was there. The cache logs it, so it must contain no secret.
+    #[must_use]
+    pub fn replacing(mut self, what: impl Into<String>) -> Self {
+        self.replaced = Some(what.into());
+        self
+    }
+
+    pub(crate) fn replaced(&self) -> Option<&str> {
+        self.replaced.as_deref()
     }
 
     /// Returns the fencing token.
@@ -254,6 +271,7 @@ impl fmt::Debug for Lease {
         f.debug_struct("Lease")
             .field("fence", &self.fence)
             .field("holds", &self.guard.is_some())
+            .field("replaced", &self.replaced)
             .finish()
     }
 }

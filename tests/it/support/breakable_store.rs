@@ -57,6 +57,8 @@ struct Inner {
     fence: u64,
     faults: HashMap<&'static str, Fault>,
     loses_leases: bool,
+    /// What the next lease replaces.
+    replaced: Option<&'static str>,
     calls: Vec<&'static str>,
     /// The value that appears when the next lease is granted.
     saved_before_lease: Option<Value>,
@@ -104,6 +106,11 @@ impl BreakableStore {
     /// Makes an operation fail or hang from now on.
     pub(crate) fn breaks(&self, operation: &'static str, fault: Fault) {
         self.lock().faults.insert(operation, fault);
+    }
+
+    /// Lets the next lease replace something that this store didn't write.
+    pub(crate) fn has_a_foreign_lease(&self, what: &'static str) {
+        self.lock().replaced = Some(what);
     }
 
     /// Loses each lease as soon as it is granted.
@@ -249,7 +256,11 @@ impl TokenStore for BreakableStore {
             let lease = (fence, Instant::now() + ttl);
             inner.leases.insert(key.to_owned(), lease);
         }
-        Ok(Some(Lease::new(fence)))
+        let lease = Lease::new(fence);
+        Ok(Some(match inner.replaced.take() {
+            Some(what) => lease.replacing(what),
+            None => lease,
+        }))
     }
 
     async fn renew(&self, key: &str, lease: &Lease, ttl: Duration) -> Result<bool, BoxError> {
@@ -327,5 +338,24 @@ pub(crate) async fn all_events() {
     let too_long = ScriptedSource::from_fn(|_| Token::bearer("x".repeat(64 * 1024)));
     store.process(too_long).token().await.unwrap();
     lose_a_lease().await;
+    flush_during_a_fetch().await;
     wait_in_vain().await;
+    let store = BreakableStore::default();
+    store.has_a_foreign_lease("the key `lease` was no lease");
+    store
+        .process(ScriptedSource::default())
+        .token()
+        .await
+        .unwrap();
+}
+
+/// Flushes the store while a process fetches.
+pub(crate) async fn flush_during_a_fetch() {
+    let store = BreakableStore::default();
+    let flushed = store.clone();
+    let source = ScriptedSource::from_fn(move |_| {
+        flushed.forgets_all();
+        Token::bearer("token")
+    });
+    store.process(source).token().await.unwrap();
 }

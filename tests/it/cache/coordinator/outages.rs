@@ -17,7 +17,7 @@ use tower_auth_test::{ScriptedSource, controlled_source, run_until_idle};
 
 use super::store_failures::OneTime;
 use super::{HOUR, SECOND, secret};
-use crate::support::breakable_store::{BreakableStore, Fault};
+use crate::support::breakable_store::{BreakableStore, Fault, flush_during_a_fetch};
 use crate::support::paused;
 
 /// A source whose token endpoint answers after 2 s.
@@ -279,15 +279,8 @@ async fn a_one_time_grant_keeps_its_lease_as_long_as_the_fetch_takes() {
 
 #[tokio::test(start_paused = true)]
 async fn a_flushed_store_is_told_as_such() {
-    let store = BreakableStore::default();
     let (log, _listening) = crate::support::log::listen();
-    let (source, mut fetches) = controlled_source();
-    let process = store.process(source);
-    let asked = tokio::spawn(process.token());
-    let fetch = fetches.next().await;
-    store.forgets_all();
-    fetch.issue_for("token", HOUR);
-    asked.await.unwrap().unwrap();
+    flush_during_a_fetch().await;
     let told = log
         .all()
         .into_iter()

@@ -99,7 +99,8 @@ async fn all_attempts_of_a_fetch_are_under_one_deadline() {
     });
     let cache = paused(source).build();
     let start = tokio::time::Instant::now();
-    assert!(cache.token().await.unwrap_err().is_timeout());
+    // The error of the first attempt says more than a timeout does.
+    assert!(cache.token().await.unwrap_err().is_source());
     let took = start.elapsed();
     assert!((30..31).contains(&took.as_secs()), "{took:?}");
 }

@@ -170,6 +170,8 @@ struct Flight {
     overdue: Clocks,
     task: Task,
     attempts: u32,
+    /// The fault of the last attempt that ended.
+    last_fault: Option<Fault>,
     end: Option<End>,
 }
 

@@ -30,6 +30,7 @@ impl Model {
             overdue,
             task: Task::Delayed { until },
             attempts: 0,
+            last_fault: None,
             end: None,
         });
         let flight = self.flights.len() - 1;
@@ -131,6 +132,7 @@ impl Model {
         let until = self.now.timers + pause;
         if may_pass && attempts < self.rules.attempts && until < deadline {
             self.flights[flight].task = Task::Pausing { until, deadline };
+            self.flights[flight].last_fault = Some(fault);
         } else {
             self.complete(flight, Err(fault));
         }

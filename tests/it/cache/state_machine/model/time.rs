@@ -42,7 +42,8 @@ impl Model {
                     self.attempt(flight, deadline);
                 }
                 Task::Asking { deadline, .. } if deadline <= timers => {
-                    self.complete(flight, Err(Fault::Timeout));
+                    let last_fault = self.flights[flight].last_fault;
+                    self.complete(flight, Err(last_fault.unwrap_or(Fault::Timeout)));
                 }
                 _ => {}
             }
