@@ -47,7 +47,7 @@ struct ConnectionInner {
 #[derive(Clone)]
 enum Server {
     One(Client),
-    Cluster(ClusterClient),
+    Cluster(Box<ClusterClient>),
 }
 
 /// An open connection.
@@ -82,7 +82,7 @@ impl RedisConnection {
             .connection_timeout(LIMIT)
             .response_timeout(LIMIT)
             .build()?;
-        Ok(Self::new(Server::Cluster(client), addresses))
+        Ok(Self::new(Server::Cluster(Box::new(client)), addresses))
     }
 
     fn new(server: Server, addresses: Vec<ConnectionInfo>) -> Self {
