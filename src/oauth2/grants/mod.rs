@@ -4,7 +4,13 @@ pub(crate) mod token_params;
 
 pub(crate) mod initial_token;
 
+pub(crate) mod login_record;
+
 pub(crate) mod refresh_store;
+
+pub(crate) mod login_lock;
+
+pub(crate) mod saved_token;
 
 #[cfg(feature = "file")]
 pub(crate) mod refresh_file;

@@ -5,6 +5,7 @@ mod authorization_code;
 mod client_credentials;
 mod device_authorization;
 mod jwt_bearer;
+mod login_sharing;
 #[cfg(feature = "redirect-listener")]
 mod redirect_listener;
 mod refresh_token;
