@@ -61,15 +61,22 @@ impl Moment {
         }
     }
 
-    /// Returns the moment at which the wall clock showed `wall`, and moves the monotonic reading
-    /// back as far. If `wall` is later, returns the same moment.
+    /// Returns the moment that is earlier by `span` on both clocks.
     #[cfg(feature = "fleet")]
-    pub(crate) fn back_to(self, wall: SystemTime) -> Self {
-        let ago = nanos(self.wall().duration_since(wall).unwrap_or_default());
+    pub(crate) fn minus(self, span: Duration) -> Self {
+        let span = nanos(span);
         Self {
-            monotonic: self.monotonic.saturating_sub(ago),
-            wall: self.wall.saturating_sub(ago),
+            monotonic: self.monotonic.saturating_sub(span),
+            wall: self.wall.saturating_sub(span),
         }
+    }
+
+    /// Returns how long ago `earlier` was: the longer of the times that the two clocks measured.
+    #[cfg(feature = "fleet")]
+    pub(crate) fn since(self, earlier: Self) -> Duration {
+        let monotonic = self.monotonic.saturating_sub(earlier.monotonic);
+        let wall = self.wall.saturating_sub(earlier.wall);
+        Duration::from_nanos(monotonic.max(wall))
     }
 
     /// Returns whether either clock has reached `deadline`.

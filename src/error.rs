@@ -533,6 +533,12 @@ impl Error {
         own.or_else(|| self.reply()?.retry_after)
     }
 
+    /// Returns the text of this error, without the server's own words.
+    #[cfg(feature = "fleet")]
+    pub(crate) fn message(&self) -> &str {
+        &self.inner.message
+    }
+
     /// Returns the `error.type` for logs and metrics. The value is the server's code if this crate
     /// knows that code, otherwise the error's kind. OpenTelemetry requires a small number of
     /// different values.

@@ -1,14 +1,13 @@
 //! The task of one fetch. It calls the source, tries again after transient errors, and completes
 //! the flight.
 
-use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::runtime::Handle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::Instrument;
 
 use super::cache_inner::CacheInner;
@@ -86,15 +85,15 @@ impl FetchTask {
         }
         let limit = self.inner.limits.fetch_timeout;
         let began = Instant::now();
-        let mut attempts = 0;
+        let mut attempts = Attempts::default();
         let all = self.attempt(start, began + limit, &mut attempts);
-        let fetched = AssertUnwindSafe(within(limit, all))
-            .catch_unwind()
-            .await
+        let all = AssertUnwindSafe(timeout(limit, all)).catch_unwind().await;
+        let fetched = all
+            .map(|in_time| in_time.unwrap_or_else(|_| Err(attempts.out_of_time(limit))))
             // The error doesn't contain the panic message, because the message may contain a
             // secret. Only the panic hook gets the message.
             .unwrap_or_else(|_| Err(Error::new(Kind::Panic, "the token source panicked")));
-        self.complete(fetched, attempts, began.elapsed());
+        self.complete(fetched, attempts.count, began.elapsed());
     }
 
     /// Calls the source until an attempt succeeds or fails with an error that isn't transient. A
@@ -104,13 +103,13 @@ impl FetchTask {
         &self,
         start: &FetchStart,
         deadline: Instant,
-        attempts: &mut u32,
+        attempts: &mut Attempts,
     ) -> Result<FetchedToken, Error> {
         let inner = &self.inner;
         let jitter = inner.limits.expiry_policy.has_jitter();
         let mut pauses = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE, jitter);
         loop {
-            *attempts += 1;
+            attempts.count += 1;
             let fetched = self.fetch_once(start.reason).await;
             let (error, shortest_pause) = match &fetched {
                 Ok(token) if token.has_expired(inner.now()) => {
@@ -123,10 +122,11 @@ impl FetchTask {
             };
             let pause = pauses.next().max(shortest_pause);
             let in_time = deadline.saturating_duration_since(Instant::now()) > pause;
-            if *attempts >= inner.attempts || !in_time {
+            if attempts.count >= inner.attempts || !in_time {
                 return fetched;
             }
             inner.telemetry.attempt_failed(start.reason, &error, pause);
+            attempts.last_error = Some(error);
             tokio::time::sleep(pause).await;
         }
     }
@@ -141,11 +141,25 @@ impl FetchTask {
                 clock: &inner.clock,
                 expiry_policy: &inner.limits.expiry_policy,
                 limit: inner.limits.fetch_timeout,
+                token_left: self.token_left(reason),
                 telemetry: &inner.telemetry,
             };
             return coordinator.fetch(context).await;
         }
         FetchedToken::fetch_from(&*inner.source, reason, &inner.clock).await
+    }
+
+    /// Returns how long callers can still use the current token, if only its age requires a new
+    /// token.
+    #[cfg(feature = "fleet")]
+    fn token_left(&self, reason: Reason) -> Option<Duration> {
+        let current = self
+            .inner
+            .state
+            .current()
+            .filter(|_| reason == Reason::Stale)?;
+        let until = |end| self.inner.now().until(end);
+        Some(current.serve_until().map_or(Duration::MAX, until))
     }
 
     fn complete(mut self, fetched: Result<FetchedToken, Error>, attempts: u32, duration: Duration) {
@@ -217,15 +231,21 @@ impl Drop for FetchTask {
     }
 }
 
-async fn within<T>(
-    limit: Duration,
-    attempts: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Error> {
-    tokio::time::timeout(limit, attempts)
-        .await
-        .unwrap_or_else(|_| {
+/// The attempts of one fetch so far.
+#[derive(Default)]
+struct Attempts {
+    count: u32,
+    last_error: Option<Error>,
+}
+
+impl Attempts {
+    /// Returns the error of a fetch that reached its timeout: the error of the last attempt that
+    /// ended, because this error says what is wrong.
+    fn out_of_time(&mut self, limit: Duration) -> Error {
+        self.last_error.take().unwrap_or_else(|| {
             let message =
                 format!("the token source took longer than the fetch timeout of {limit:?}");
-            Err(Error::new(Kind::Timeout, message))
+            Error::new(Kind::Timeout, message)
         })
+    }
 }

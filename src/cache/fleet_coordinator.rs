@@ -5,30 +5,38 @@
 //!    │ none
 //!    ▼
 //!   lease ──granted──▶ load once more ──▶ call the source ──▶ save, release
-//!    │ another process has it
+//!    │ another process has it                  (renew the lease meanwhile)
 //!    ▼
-//!   wait briefly and start again; after 1.5 lease times, call the source without the lease
+//!   wait briefly, load, and start again
+//!    │ that process failed for a transient reason ──▶ fail with its error
+//!    │ too long, or its token is about to expire  ──▶ call the source without the lease
 //! ```
 //!
-//! This process calls the source without a lease if the store fails or another process holds the
-//! lease too long. With a one-time grant, the fetch fails instead.
+//! This process calls the source without a lease if the store fails, or if another process holds
+//! the lease too long. With a one-time grant, the fetch fails instead.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::future::Future;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use futures_util::FutureExt;
+use tokio::time::{Instant, timeout};
 
 use super::expiry::{ExpiryPolicy, FetchedBy, FetchedToken, Freshness};
 use super::telemetry::Telemetry;
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::error::{BoxError, Error, Kind};
-use crate::fleet::codec::{self, DecodeError, SavedToken};
+use crate::fleet::codec::{self, DecodeError, SharedRecord, SharedToken};
+use crate::fleet::failure::SharedFailure;
 use crate::fleet::settings::Fleet;
-use crate::fleet::store::token_store::Lease;
+use crate::fleet::store::token_store::{LONGEST_LEASE, Lease};
+use crate::sanitize::sanitize;
 use crate::source::token_source::{DynTokenSource, Reason};
 use crate::token::issued_token::Token;
 
@@ -37,8 +45,19 @@ use crate::token::issued_token::Token;
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(320);
 
-/// How long a store keeps a token without an expiry.
-const DEFAULT_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long a lease lasts without a renewal. If a process dies, the other processes wait for this
+/// time.
+const LEASE_TTL: Duration = Duration::from_secs(3);
+
+/// The shortest lease. A call to the store takes a few milliseconds.
+const SHORTEST_LEASE: Duration = Duration::from_millis(500);
+
+/// The time that a waiting process keeps for its own fetch before its token expires.
+const LAST_FETCH: Duration = Duration::from_secs(1);
+
+/// How many other processes may fail before this process fetches for itself. One failure may
+/// concern only one process, for example a process with an old secret.
+const MOST_FAILURES: u32 = 2;
 
 /// The maximum number of remembered refused tokens. The store can contain only a recently refused
 /// token.
@@ -72,11 +91,50 @@ pub(crate) struct FetchContext<'a> {
     pub(crate) expiry_policy: &'a ExpiryPolicy,
     /// The maximum time of the whole fetch.
     pub(crate) limit: Duration,
+    /// How long callers can still use the current token. `None` if there is no usable token.
+    pub(crate) token_left: Option<Duration>,
     pub(crate) telemetry: &'a Telemetry,
 }
 
-/// The store failed, or another process held the lease too long. Both cases were already logged.
-struct StoreUnavailable;
+/// Why this process can't fetch for the fleet. Each case was already logged.
+enum NotCoordinated {
+    /// A call to the store failed.
+    StoreFailed,
+    /// Another process held the lease too long.
+    WaitedTooLong,
+    /// The fetches of other processes failed with errors that may concern only these processes.
+    FailedElsewhere,
+}
+
+/// What this process knew of the store's contents.
+struct KnownRecord {
+    /// The id of the failure.
+    failure: Option<u64>,
+    /// The token that this fetch must not return.
+    unwanted: Option<Token>,
+}
+
+/// What another process has achieved since a fetch started.
+enum Progress {
+    /// The fetch ends with the token or the transient error of another process.
+    Ended(Result<FetchedToken, Error>),
+    /// Another process failed, but this process may succeed.
+    FailedElsewhere,
+    Nothing,
+}
+
+/// The lease of this process.
+struct HeldLease {
+    lease: Lease,
+    /// How long the lease lasts without a renewal.
+    ttl: Duration,
+    /// When this process stops to renew the lease. `None` with a one-time grant.
+    latest_end: Option<Instant>,
+    /// When this process requested the lease or its last renewal. The store counts from a later
+    /// time.
+    extended: Instant,
+    is_lost: bool,
+}
 
 impl Coordinator {
     /// Creates the coordinator of a process that fetches from `source`.
@@ -96,8 +154,8 @@ impl Coordinator {
         }
         let fetched = match self.share(&context).await {
             Ok(fetched) => fetched,
-            Err(StoreUnavailable) if context.source.has_one_time_grant() => Err(no_lease()),
-            Err(StoreUnavailable) => context.fetch().await,
+            Err(_) if context.source.has_one_time_grant() => Err(no_lease()),
+            Err(_) => context.fetch().await,
         }?;
         self.lock().latest = Some(fetched.token.clone());
         Ok(fetched)
@@ -106,67 +164,104 @@ impl Coordinator {
     async fn share(
         &self,
         context: &FetchContext<'_>,
-    ) -> Result<Result<FetchedToken, Error>, StoreUnavailable> {
-        let lease_time = self.fleet.lease_time.min(context.limit / 3);
-        let longest_wait = lease_time.mul_f32(1.5);
+    ) -> Result<Result<FetchedToken, Error>, NotCoordinated> {
+        let longest_wait = self.longest_wait(context);
         let since = Instant::now();
         let mut pauses = Backoff::new(
             FIRST_PAUSE,
             LONGEST_PAUSE,
             context.expiry_policy.has_jitter(),
         );
-        let found = self.load(context).await?;
-        // After a forced refresh, the token that was already in the store isn't usable.
-        let unwanted = found
-            .as_ref()
-            .filter(|_| context.reason == Reason::Forced)
-            .map(|saved| saved.token.clone());
-        let is_usable = |saved: &SavedToken| self.is_usable(saved, unwanted.as_ref(), context);
-        if let Some(saved) = found.filter(is_usable) {
-            return Ok(Ok(context.fetched(saved)));
+        let first = self.load(context).await?;
+        if let Some(error) = first.failure.as_ref().and_then(SharedFailure::must_wait) {
+            return Ok(Err(error));
+        }
+        let mut failed_elsewhere = 0;
+        let mut known = KnownRecord {
+            failure: first.failure.as_ref().map(|failure| failure.id),
+            // After a forced refresh, the token that was already in the store isn't usable.
+            unwanted: match context.reason {
+                Reason::Forced => first.token.as_ref().map(|shared| shared.token.clone()),
+                _ => None,
+            },
+        };
+        if let Some(shared) = first.token
+            && self.is_usable(&shared, &known, context)
+        {
+            return Ok(Ok(shared.into()));
         }
         loop {
-            if let Some(lease) = self.lease(lease_time, context).await? {
+            if let Some(held) = self.lease(context).await? {
                 // Another process may have saved a token between the last load and the lease.
-                return match self.load(context).await?.filter(is_usable) {
-                    Some(saved) => {
-                        self.release(lease, context).await;
-                        Ok(Ok(context.fetched(saved)))
-                    }
-                    None => Ok(self.fetch_for_all(lease, context).await),
-                };
+                let found = self.load(context).await?;
+                if let Progress::Ended(result) = self.progress(&found, &known, context) {
+                    self.release(held, context).await;
+                    return Ok(result);
+                }
+                if self.confirm(&held, context).await? {
+                    return Ok(self.fetch_for_all(held, found.token, context).await);
+                }
             }
             let pause = pauses.next();
             if since.elapsed() + pause > longest_wait {
                 context.telemetry.gave_up_waiting(longest_wait);
-                return Err(StoreUnavailable);
+                return Err(NotCoordinated::WaitedTooLong);
             }
             tokio::time::sleep(pause).await;
-            if let Some(saved) = self.load(context).await?.filter(is_usable) {
-                return Ok(Ok(context.fetched(saved)));
+            let found = self.load(context).await?;
+            match self.progress(&found, &known, context) {
+                Progress::Ended(result) => return Ok(result),
+                Progress::FailedElsewhere => {
+                    known.failure = found.failure.map(|failure| failure.id);
+                    failed_elsewhere += 1;
+                    if failed_elsewhere == MOST_FAILURES && !context.source.has_one_time_grant() {
+                        return Err(NotCoordinated::FailedElsewhere);
+                    }
+                }
+                Progress::Nothing => {}
             }
+        }
+    }
+
+    /// Returns what another process has achieved since this fetch started.
+    fn progress(
+        &self,
+        found: &SharedRecord,
+        known: &KnownRecord,
+        context: &FetchContext<'_>,
+    ) -> Progress {
+        if let Some(shared) = &found.token
+            && self.is_usable(shared, known, context)
+        {
+            return Progress::Ended(Ok(shared.clone().into()));
+        }
+        let new = found.failure.as_ref();
+        match new.filter(|failure| known.failure != Some(failure.id)) {
+            Some(failure) => match &failure.error {
+                Some(error) => Progress::Ended(Err(error.clone())),
+                None => Progress::FailedElsewhere,
+            },
+            None => Progress::Nothing,
         }
     }
 
     /// Returns whether this process can use another process's token.
     fn is_usable(
         &self,
-        saved: &SavedToken,
-        unwanted: Option<&Token>,
+        shared: &SharedToken,
+        known: &KnownRecord,
         context: &FetchContext<'_>,
     ) -> bool {
         let now = context.clock.now();
-        let is = |other: &Token| other.is_same_credential(&saved.token);
-        let known = self.lock();
-        if unwanted.is_some_and(is) || known.refused.iter().any(is) {
+        let is = |other: &Token| other.is_same_credential(&shared.token);
+        let tokens = self.lock();
+        if known.unwanted.as_ref().is_some_and(is) || tokens.refused.iter().any(is) {
             return false;
         }
-        let cached = context
-            .expiry_policy
-            .cache(context.fetched(saved.clone()), now);
+        let cached = context.expiry_policy.cache(shared.clone().into(), now);
         match context.reason {
             Reason::Stale | Reason::Forced => {
-                cached.freshness(now) == Freshness::Fresh && !known.latest.as_ref().is_some_and(is)
+                cached.freshness(now) == Freshness::Fresh && !tokens.latest.as_ref().is_some_and(is)
             }
             Reason::First | Reason::Expired | Reason::Refused => {
                 cached.freshness(now) != Freshness::Expired
@@ -174,103 +269,247 @@ impl Coordinator {
         }
     }
 
-    /// Calls the source under the lease, and shares the token.
+    /// Returns the maximum time of one process's fetch before another process may fetch.
+    fn lease_time(&self, context: &FetchContext<'_>) -> Duration {
+        self.fleet
+            .lease_time
+            .min(context.limit / 3)
+            .min(LONGEST_LEASE)
+    }
+
+    /// Returns how long the lease lasts without a renewal. If this process dies, another process can
+    /// then fetch before the current token expires. With a one-time grant, the lease must also
+    /// outlast a process that stalls during its fetch.
+    fn lease_ttl(&self, context: &FetchContext<'_>) -> Duration {
+        let time = self.lease_time(context);
+        match context.token_left {
+            _ if context.source.has_one_time_grant() => time,
+            Some(left) => time.min(LEASE_TTL).min((left / 2).max(SHORTEST_LEASE)),
+            None => time.min(LEASE_TTL),
+        }
+    }
+
+    /// Returns how long this process waits for the lease of another process. The wait ends shortly
+    /// before the current token expires, except with a one-time grant.
+    fn longest_wait(&self, context: &FetchContext<'_>) -> Duration {
+        let wait = self.lease_time(context).mul_f32(1.5);
+        match context.token_left {
+            Some(left) if !context.source.has_one_time_grant() => {
+                wait.min(left.saturating_sub((left / 4).min(LAST_FETCH)))
+            }
+            _ => wait,
+        }
+    }
+
+    /// Calls the source under the lease, and shares the token or the failure. `old` is the token in
+    /// the store.
     async fn fetch_for_all(
         &self,
-        lease: Lease,
+        mut held: HeldLease,
+        old: Option<SharedToken>,
         context: &FetchContext<'_>,
     ) -> Result<FetchedToken, Error> {
-        let fetched = context.fetch().await;
-        let is_saved = match &fetched {
-            Ok(fetched) => self.save(fetched, &lease, context).await,
-            Err(_) => Ok(()),
+        let mut fetch = pin!(AssertUnwindSafe(context.fetch()).catch_unwind());
+        let fetched = loop {
+            match timeout(held.ttl / 3, &mut fetch).await {
+                Ok(fetched) => break fetched,
+                Err(_) => self.renew(&mut held, context).await,
+            }
         };
-        if is_saved.is_ok() {
-            self.release(lease, context).await;
+        let record = match &fetched {
+            Ok(Ok(fetched)) => SharedRecord {
+                token: Some(SharedToken {
+                    token: fetched.token.clone(),
+                    requested: fetched.requested,
+                }),
+                failure: None,
+            },
+            Ok(Err(error)) => SharedRecord {
+                token: old,
+                failure: Some(SharedFailure::new(error)),
+            },
+            Err(_panic) => SharedRecord {
+                token: old,
+                failure: Some(SharedFailure::of_this_process()),
+            },
+        };
+        if self.save(&record, &held, context).await.is_ok() {
+            self.release(held, context).await;
         }
-        fetched
+        fetched.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
-    async fn load(
-        &self,
-        context: &FetchContext<'_>,
-    ) -> Result<Option<SavedToken>, StoreUnavailable> {
+    /// Deletes the shared token, so that no process loads it again. A running fetch of another
+    /// process may delay the deletion.
+    pub(crate) async fn forget(&self, telemetry: &Telemetry) -> Result<(), Error> {
+        let longest_wait = self.fleet.lease_time.min(LONGEST_LEASE).mul_f32(1.5);
+        let since = Instant::now();
+        let mut pauses = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE, true);
+        let lease = loop {
+            let lease = self.fleet.store.lease(&self.key, LEASE_TTL);
+            match self.call("lease", lease, telemetry).await {
+                Ok(Some(lease)) => break lease,
+                Ok(None) => {}
+                Err(_) => return Err(not_forgotten("the store failed; see the log")),
+            }
+            let pause = pauses.next();
+            if since.elapsed() + pause > longest_wait {
+                return Err(not_forgotten("another process has the lease; try again"));
+            }
+            tokio::time::sleep(pause).await;
+        };
+        let delete = self.fleet.store.delete(&self.key, &lease);
+        let deleted = self.call("delete", delete, telemetry).await;
+        if let Ok(is_deleted) = deleted {
+            telemetry.store("delete", if is_deleted { "deleted" } else { "miss" });
+        }
+        let release = self.fleet.store.release(&self.key, lease);
+        // If the release fails, the lease ends by itself.
+        drop(self.call("release", release, telemetry).await);
+        deleted
+            .map(drop)
+            .map_err(|_| not_forgotten("the store failed; see the log"))
+    }
+
+    async fn load(&self, context: &FetchContext<'_>) -> Result<SharedRecord, NotCoordinated> {
+        // Reads the clock before the call, so that the token never counts as newer than it is.
+        let now = context.clock.now();
         let load = self.fleet.store.load(&self.key);
-        let Some(sealed) = self.call("load", load, context).await? else {
+        let Some(value) = self.call("load", load, context.telemetry).await? else {
             context.telemetry.store("load", "miss");
-            return Ok(None);
+            return Ok(SharedRecord::default());
         };
-        let ignored = |why: &'static str, error: Option<&Error>| {
+        let ignored = |value: &[u8], why: &'static str, detail: Option<&dyn fmt::Display>| {
             context.telemetry.store("load", "ignored");
-            if self.lock().is_news(&sealed) {
-                context.telemetry.value_ignored(why, error);
+            if self.lock().is_news(value) {
+                context.telemetry.value_ignored(&self.key, why, detail);
             }
-            Ok(None)
+            Ok(SharedRecord::default())
         };
-        let opened = match self.fleet.sealing.open(&self.key, &sealed) {
+        let (sealed, remaining) = match value.sealed() {
+            Ok(sealed) => sealed,
+            Err(what) => return ignored(what.as_bytes(), "foreign", Some(&sanitize(what))),
+        };
+        let opened = match self.fleet.sealing.open(&self.key, sealed) {
             Ok(opened) => opened,
-            Err(error) => return ignored(error.as_str(), None),
+            Err(error) => return ignored(sealed, error.as_str(), None),
         };
-        match codec::decode(&opened, context.source) {
-            Ok(saved) => {
+        match codec::decode(&opened, remaining, now, context.source) {
+            Ok(record) => {
                 context.telemetry.store("load", "hit");
-                Ok(Some(saved))
+                Ok(record)
             }
-            Err(DecodeError::Malformed) => ignored("corrupt", None),
-            Err(DecodeError::Unbound(error)) => ignored("unbound", Some(&error)),
+            Err(DecodeError::Malformed) => ignored(sealed, "corrupt", None),
+            Err(DecodeError::Unbound(error)) => ignored(sealed, "unbound", Some(&error)),
         }
     }
 
-    async fn lease(
-        &self,
-        time: Duration,
-        context: &FetchContext<'_>,
-    ) -> Result<Option<Lease>, StoreUnavailable> {
-        let lease = self.fleet.store.lease(&self.key, time);
-        let lease = self.call("lease", lease, context).await?;
+    async fn lease(&self, context: &FetchContext<'_>) -> Result<Option<HeldLease>, NotCoordinated> {
+        let (ttl, requested) = (self.lease_ttl(context), Instant::now());
+        let lease = self.fleet.store.lease(&self.key, ttl);
+        let lease = self.call("lease", lease, context.telemetry).await?;
         let outcome = match &lease {
             Some(_) => "granted",
             None => "taken",
         };
         context.telemetry.store("lease", outcome);
-        Ok(lease)
+        Ok(lease.map(|lease| HeldLease {
+            lease,
+            ttl,
+            latest_end: match context.source.has_one_time_grant() {
+                true => None,
+                false => Some(requested + self.lease_time(context)),
+            },
+            extended: requested,
+            is_lost: false,
+        }))
+    }
+
+    /// Returns whether this process still has the lease. Asks the store only if a second fetch does
+    /// harm, or if the lease may have ended.
+    async fn confirm(
+        &self,
+        held: &HeldLease,
+        context: &FetchContext<'_>,
+    ) -> Result<bool, NotCoordinated> {
+        let may_have_ended = held.extended.elapsed() > held.ttl / 2;
+        if !may_have_ended && !context.source.has_one_time_grant() {
+            return Ok(true);
+        }
+        let renew = self.fleet.store.renew(&self.key, &held.lease, held.ttl);
+        let is_held = self.call("renew", renew, context.telemetry).await?;
+        if is_held {
+            context.telemetry.store("renew", "renewed");
+        } else {
+            context.telemetry.lease_lost("renew", held.is_in_time());
+        }
+        Ok(is_held)
+    }
+
+    /// Extends the lease during a fetch, but not beyond the lease time. If the lease has ended, the
+    /// fetch continues.
+    async fn renew(&self, held: &mut HeldLease, context: &FetchContext<'_>) {
+        let now = Instant::now();
+        let left = held
+            .latest_end
+            .map(|end| end.saturating_duration_since(now));
+        let ttl = left.map_or(held.ttl, |left| left.min(held.ttl));
+        if held.is_lost || ttl.is_zero() {
+            return;
+        }
+        let renew = self.fleet.store.renew(&self.key, &held.lease, ttl);
+        match self.call("renew", renew, context.telemetry).await {
+            Ok(true) => {
+                held.extended = now;
+                context.telemetry.store("renew", "renewed");
+            }
+            Ok(false) => held.is_lost = true,
+            // The store may answer the next renewal.
+            Err(_) => {}
+        }
     }
 
     async fn save(
         &self,
-        fetched: &FetchedToken,
-        lease: &Lease,
+        record: &SharedRecord,
+        held: &HeldLease,
         context: &FetchContext<'_>,
-    ) -> Result<(), StoreUnavailable> {
-        let requested = fetched.requested.wall();
-        let encoded = codec::encode(&fetched.token, requested);
-        let sealed = encoded.and_then(|encoded| self.fleet.sealing.seal(&self.key, &encoded));
-        let Some(sealed) = sealed else {
+    ) -> Result<(), NotCoordinated> {
+        if record
+            .token
+            .as_ref()
+            .is_some_and(|token| !token.can_be_shared())
+        {
             context.telemetry.not_shared();
             return Ok(());
-        };
-        let left = codec::expires_at(&fetched.token, requested).map(|end| {
-            let now = context.clock.now().wall();
-            end.duration_since(now).unwrap_or_default()
+        }
+        let encoded = codec::encode(record, context.clock.now());
+        let sealed = encoded.and_then(|(encoded, ttl)| {
+            let sealed = self.fleet.sealing.seal(&self.key, &encoded)?;
+            Some((sealed, ttl))
         });
+        let Some((sealed, ttl)) = sealed else {
+            return Ok(());
+        };
         let store = &self.fleet.store;
-        let save = store.save(&self.key, &sealed, left.unwrap_or(DEFAULT_TTL), lease);
-        let is_saved = self.call("save", save, context).await?;
+        let save = store.save(&self.key, &sealed, ttl, &held.lease);
+        let is_saved = self.call("save", save, context.telemetry).await?;
         if is_saved {
             context.telemetry.store("save", "saved");
         } else {
-            context.telemetry.lease_lost("save");
+            context.telemetry.lease_lost("save", held.is_in_time());
         }
         Ok(())
     }
 
-    async fn release(&self, lease: Lease, context: &FetchContext<'_>) {
-        let release = self.fleet.store.release(&self.key, lease);
-        match self.call("release", release, context).await {
+    async fn release(&self, held: HeldLease, context: &FetchContext<'_>) {
+        let is_in_time = held.is_in_time();
+        let release = self.fleet.store.release(&self.key, held.lease);
+        match self.call("release", release, context.telemetry).await {
             Ok(true) => context.telemetry.store("release", "released"),
-            Ok(false) => context.telemetry.lease_lost("release"),
+            Ok(false) => context.telemetry.lease_lost("release", is_in_time),
             // After a failed release, the lease expires by itself.
-            Err(StoreUnavailable) => {}
+            Err(_) => {}
         }
     }
 
@@ -278,20 +517,38 @@ impl Coordinator {
         &self,
         operation: &'static str,
         call: impl Future<Output = Result<T, BoxError>>,
-        context: &FetchContext<'_>,
-    ) -> Result<T, StoreUnavailable> {
+        telemetry: &Telemetry,
+    ) -> Result<T, NotCoordinated> {
         let limit = self.fleet.store_timeout;
-        match tokio::time::timeout(limit, call).await {
+        match timeout(limit, call).await {
             Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(error)) => context.telemetry.store_failed(operation, &error),
-            Err(_) => context.telemetry.store_timed_out(operation, limit),
+            Ok(Err(error)) => telemetry.store_failed(operation, &error),
+            Err(_) => telemetry.store_timed_out(operation, limit),
         }
-        Err(StoreUnavailable)
+        Err(NotCoordinated::StoreFailed)
     }
 
     fn lock(&self) -> MutexGuard<'_, KnownTokens> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl HeldLease {
+    /// Returns whether the lease should still exist. If not, the store has lost it.
+    fn is_in_time(&self) -> bool {
+        self.extended.elapsed() < self.ttl && !self.has_ended()
+    }
+
+    /// Returns whether this process has given up its lease.
+    fn has_ended(&self) -> bool {
+        self.latest_end.is_some_and(|end| Instant::now() >= end)
+    }
+}
+
+#[cold]
+fn not_forgotten(why: &str) -> Error {
+    let message = format!("could not delete the shared token: {why}");
+    Error::new(Kind::Transient, message)
 }
 
 #[cold]
@@ -326,11 +583,13 @@ impl FetchContext<'_> {
     async fn fetch(&self) -> Result<FetchedToken, Error> {
         FetchedToken::fetch_from(self.source, self.reason, self.clock).await
     }
+}
 
-    fn fetched(&self, saved: SavedToken) -> FetchedToken {
-        FetchedToken {
-            requested: self.clock.now().back_to(saved.requested),
-            token: saved.token,
+impl From<SharedToken> for FetchedToken {
+    fn from(shared: SharedToken) -> Self {
+        Self {
+            requested: shared.requested,
+            token: shared.token,
             by: FetchedBy::AnotherProcess,
         }
     }

@@ -1,6 +1,8 @@
 //! Emits all [`tracing`] events and metrics of the crate. [`docs::watching`](crate::docs::watching)
 //! lists them.
 
+#[cfg(feature = "fleet")]
+use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -255,22 +257,34 @@ impl Telemetry {
     }
 
     #[cfg(feature = "fleet")]
-    pub(crate) fn value_ignored(&self, why: &'static str, error: Option<&Error>) {
+    pub(crate) fn value_ignored(
+        &self,
+        key: &str,
+        why: &'static str,
+        detail: Option<&dyn fmt::Display>,
+    ) {
         tracing::warn!(
             tower_auth.cache = &*self.cache,
+            tower_auth.store.key = key,
             tower_auth.store.ignored = why,
-            error.message = error.map(tracing::field::display),
+            error.message = detail.map(tracing::field::display),
             "ignored a value in the shared store that this process can't use as a token",
         );
     }
 
     #[cfg(feature = "fleet")]
-    pub(crate) fn lease_lost(&self, operation: &'static str) {
-        tracing::warn!(
-            tower_auth.cache = &*self.cache,
-            "the lease expired during the fetch, so another process may have fetched a token too; \
-             set a lease time that is longer than a fetch takes",
-        );
+    pub(crate) fn lease_lost(&self, operation: &'static str, is_in_time: bool) {
+        let what = match is_in_time {
+            true => {
+                "the store lost the lease before its time, for example because it was flushed; \
+                 another process may have fetched a token too"
+            }
+            false => {
+                "the lease expired during the fetch, so another process may have fetched a token \
+                 too; if this process doesn't stall, set a longer lease time"
+            }
+        };
+        tracing::warn!(tower_auth.cache = &*self.cache, "{what}");
         self.store(operation, "lease_lost");
     }
 

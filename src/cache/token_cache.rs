@@ -274,6 +274,27 @@ impl TokenCache {
         receiver
     }
 
+    /// Deletes the token that this cache shares with the other processes of its
+    /// [`Fleet`](crate::fleet::Fleet), for example after an incident. No process loads this token
+    /// from the store again. Processes that already use the token, also this process, keep it until
+    /// a server refuses it or it expires. Without a fleet, this method does nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`is_transient`](Error::is_transient) if the store fails, or if another process has the lease
+    /// for longer than 1.5 times the [lease time](crate::fleet::Fleet::lease_time).
+    ///
+    /// # Cancel safety
+    ///
+    /// The token may or may not be deleted. Other processes may wait up to 3 s for the lease.
+    #[cfg(feature = "fleet")]
+    pub async fn forget_shared(&self) -> Result<(), Error> {
+        match &self.inner.coordinator {
+            Some(coordinator) => coordinator.forget(&self.inner.telemetry).await,
+            None => Ok(()),
+        }
+    }
+
     /// Closes the cache. A closed cache starts no fetches, and callers get an
     /// [`is_closed`](crate::Error::is_closed) error.
     ///

@@ -1,12 +1,14 @@
-//! Encodes a token for a store. The encoding contains everything that another process needs to use
-//! the token.
+//! Encodes what the processes of a fleet share: a token, with everything that another process needs
+//! to use it, and the failure of the last fetch.
 
 use std::borrow::Cow;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::failure::{EncodedFailure, SharedFailure, millis};
+use crate::clock::Moment;
 use crate::error::Error;
 use crate::quota::Quota;
 use crate::source::token_source::DynTokenSource;
@@ -16,7 +18,23 @@ use crate::token::issued_token::{Expiry, RefreshHint, StoredAs, Token};
 /// that fits in a header.
 const LONGEST: usize = 64 * 1024;
 
-/// The JSON form in which a token is stored.
+/// The JSON form of what a store keeps under one key.
+///
+/// All times are relative, in milliseconds, because the clocks of two processes may differ. The
+/// reader knows how long ago the record was saved: `kept` minus the time that the store still keeps
+/// the record.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EncodedRecord<'a> {
+    /// How long the store was asked to keep the record.
+    kept: u64,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    token: Option<EncodedToken<'a>>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    failure: Option<EncodedFailure<'a>>,
+}
+
+/// The JSON form of a token.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct EncodedToken<'a> {
@@ -27,18 +45,18 @@ struct EncodedToken<'a> {
     /// header.
     #[serde(borrow)]
     secret: Cow<'a, str>,
-    /// The start of the fetch and the expiry of the token (`end`), in milliseconds since the Unix
-    /// epoch.
-    requested: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    end: Option<u64>,
-    /// When the source wants a refresh: at a time (`refresh_at`), or within the last part of the
-    /// lifetime (`refresh_within`). Both are in milliseconds.
+    /// The time from the start of the fetch until the save.
+    age: u64,
+    /// The whole lifetime of the token, counted from the start of the fetch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    refresh_at: Option<u64>,
+    lifetime: Option<u64>,
+    /// When the source wants a refresh: after this time since the start of the fetch
+    /// (`refresh_after`), or within the last part of the lifetime (`refresh_within`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    refresh_after: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     refresh_within: Option<u64>,
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     scope: Option<Cow<'a, str>>,
     /// The quotas that the server reported with the token, for the other processes.
     #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
@@ -51,49 +69,107 @@ struct EncodedQuota<'a> {
     bucket: Cow<'a, str>,
     limit: Option<u64>,
     remaining: u64,
-    resets: Option<u64>,
+    /// The time from the save until the quota resets.
+    resets_in: Option<u64>,
 }
 
-/// A decoded token.
+/// A token that a process of the fleet fetched, with the start of that fetch by the local clocks.
 #[derive(Clone)]
-pub(crate) struct SavedToken {
+pub(crate) struct SharedToken {
     pub(crate) token: Token,
-    pub(crate) requested: SystemTime,
+    pub(crate) requested: Moment,
 }
 
-/// Encodes the token. Returns `None` if no other process could use the token.
-pub(crate) fn encode(token: &Token, requested: SystemTime) -> Option<Zeroizing<Vec<u8>>> {
-    let (refresh_at, refresh_within) = match token.refresh_hint() {
-        Some(RefreshHint::After(after)) => (Some(millis(requested + after)), None),
-        Some(RefreshHint::WithinLast(left)) => (None, u64::try_from(left.as_millis()).ok()),
-        None => (None, None),
-    };
-    let encoded = EncodedToken {
-        form: token.stored_as()?,
-        secret: token.secret().into(),
-        requested: millis(requested),
-        end: expires_at(token, requested).map(millis),
-        refresh_at,
-        refresh_within,
-        scope: token.scope().map(Cow::from),
-        quotas: token.quotas().iter().map(encode_quota).collect(),
+/// What the processes of a fleet share under one key.
+#[derive(Clone, Default)]
+pub(crate) struct SharedRecord {
+    pub(crate) token: Option<SharedToken>,
+    pub(crate) failure: Option<SharedFailure>,
+}
+
+/// How long a store keeps a token without an expiry.
+const DEFAULT_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl SharedToken {
+    /// Returns whether another process could use the token.
+    pub(crate) fn can_be_shared(&self) -> bool {
+        self.token.stored_as().is_some()
+    }
+
+    /// Returns the whole lifetime, counted from the start of the fetch. Returns `None` if the token
+    /// never expires.
+    fn lifetime(&self) -> Option<Duration> {
+        match self.token.expiry() {
+            Expiry::Never => None,
+            Expiry::In(lifetime) => Some(lifetime),
+            Expiry::At(end) => {
+                let requested = self.requested.wall();
+                Some(end.duration_since(requested).unwrap_or_default())
+            }
+        }
+    }
+
+    /// Returns how long the token is still valid.
+    fn left(&self, now: Moment) -> Duration {
+        let lifetime = self.lifetime();
+        let left = |lifetime: Duration| lifetime.saturating_sub(now.since(self.requested));
+        lifetime.map_or(DEFAULT_TTL, left)
+    }
+
+    fn encode(&self, now: Moment) -> Option<EncodedToken<'_>> {
+        let token = &self.token;
+        let (refresh_after, refresh_within) = match token.refresh_hint() {
+            Some(RefreshHint::After(after)) => (Some(millis(after)), None),
+            Some(RefreshHint::WithinLast(left)) => (None, Some(millis(left))),
+            None => (None, None),
+        };
+        let quotas = token.quotas().iter();
+        Some(EncodedToken {
+            form: token.stored_as()?,
+            secret: token.secret().into(),
+            age: millis(now.since(self.requested)),
+            lifetime: self.lifetime().map(millis),
+            refresh_after,
+            refresh_within,
+            scope: token.scope().map(Cow::from),
+            quotas: quotas.map(|quota| encode_quota(quota, now)).collect(),
+        })
+    }
+
+    /// Returns a bound for the length of the encoded token.
+    fn longest(&self) -> usize {
+        let texts = self.token.secret().len() + self.token.scope().map_or(0, str::len);
+        // JSON encodes a byte in at most six bytes (`\u0000`).
+        6 * texts + 512 * self.token.quotas().len() + 1024
+    }
+}
+
+/// Encodes a record. Returns the bytes, and how long the store has to keep them. Returns `None` if
+/// there is nothing to share.
+pub(crate) fn encode(record: &SharedRecord, now: Moment) -> Option<(Zeroizing<Vec<u8>>, Duration)> {
+    let token = record
+        .token
+        .as_ref()
+        .filter(|token| !token.left(now).is_zero());
+    let encoded_token = token.and_then(|token| token.encode(now));
+    let failure = record.failure.as_ref();
+    let token_left = encoded_token
+        .as_ref()
+        .and(token)
+        .map(|token| token.left(now));
+    let failure_left = failure.map(|failure| failure.valid_for);
+    let ttl = token_left.max(failure_left)?;
+    let encoded = EncodedRecord {
+        kept: millis(ttl),
+        token: encoded_token,
+        failure: failure.map(SharedFailure::encode),
     };
     // Allocates the maximum length. A buffer that grows leaves copies in memory that aren't
-    // zeroized. JSON encodes a byte in at most six bytes (`\u0000`).
-    let texts = token.secret().len() + token.scope().map_or(0, str::len);
-    let room = 6 * texts + 512 * token.quotas().len() + 1024;
-    let mut bytes = Zeroizing::new(Vec::with_capacity(room));
+    // zeroized.
+    let room = token.map_or(0, SharedToken::longest) + failure.map_or(0, SharedFailure::longest);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(room + 64));
     serde_json::to_writer(&mut *bytes, &encoded).ok()?;
-    (bytes.len() <= LONGEST).then_some(bytes)
-}
-
-/// Returns the expiry of a token whose fetch started at `requested`.
-pub(crate) fn expires_at(token: &Token, requested: SystemTime) -> Option<SystemTime> {
-    match token.expiry() {
-        Expiry::Never => None,
-        Expiry::In(lifetime) => Some(requested + lifetime),
-        Expiry::At(end) => Some(end),
-    }
+    (bytes.len() <= LONGEST).then_some((bytes, ttl))
 }
 
 /// Why this process can't use a stored value.
@@ -104,11 +180,33 @@ pub(crate) enum DecodeError {
     Unbound(Error),
 }
 
-/// Decodes a token. The source restores a bound token, because the source has the key.
-pub(crate) fn decode(bytes: &[u8], source: &dyn DynTokenSource) -> Result<SavedToken, DecodeError> {
-    let encoded: EncodedToken<'_> =
+/// Decodes a record that the store keeps for `remaining` from `now` on. The source restores a bound
+/// token, because the source has the key.
+pub(crate) fn decode(
+    bytes: &[u8],
+    remaining: Duration,
+    now: Moment,
+    source: &dyn DynTokenSource,
+) -> Result<SharedRecord, DecodeError> {
+    let encoded: EncodedRecord<'_> =
         serde_json::from_slice(bytes).map_err(|_| DecodeError::Malformed)?;
-    let requested = time(encoded.requested).ok_or(DecodeError::Malformed)?;
+    let since_save = Duration::from_millis(encoded.kept).saturating_sub(remaining);
+    let failure = encoded.failure;
+    Ok(SharedRecord {
+        token: match encoded.token {
+            Some(token) => Some(decode_token(&token, since_save, now, source)?),
+            None => None,
+        },
+        failure: failure.and_then(|failure| SharedFailure::decode(&failure, since_save)),
+    })
+}
+
+fn decode_token(
+    encoded: &EncodedToken<'_>,
+    since_save: Duration,
+    now: Moment,
+    source: &dyn DynTokenSource,
+) -> Result<SharedToken, DecodeError> {
     let secret = encoded.secret.as_ref();
     let token = match &encoded.form {
         StoredAs::Header { name, scheme } => Token::restore_in_header(name, scheme, secret),
@@ -121,44 +219,41 @@ pub(crate) fn decode(bytes: &[u8], source: &dyn DynTokenSource) -> Result<SavedT
         }
     };
     let mut token = token.map_err(|_| DecodeError::Malformed)?;
-    if let Some(end) = encoded.end {
-        token = token.expires_at(time(end).ok_or(DecodeError::Malformed)?);
+    if let Some(lifetime) = encoded.lifetime {
+        token = token.expires_in(Duration::from_millis(lifetime));
     }
-    if let Some(at) = encoded.refresh_at {
-        let at = time(at).ok_or(DecodeError::Malformed)?;
-        token = token.refresh_in(at.duration_since(requested).unwrap_or_default());
+    if let Some(after) = encoded.refresh_after {
+        token = token.refresh_in(Duration::from_millis(after));
     }
     if let Some(left) = encoded.refresh_within {
         token = token.refresh_within_last(Duration::from_millis(left));
     }
-    if let Some(scope) = encoded.scope {
+    if let Some(scope) = &encoded.scope {
         token = token.with_scope(scope.as_ref());
     }
-    let token = token.with_quotas(encoded.quotas.iter().map(decode_quota));
-    Ok(SavedToken { token, requested })
+    let saved = now.minus(since_save);
+    let quotas = encoded.quotas.iter();
+    Ok(SharedToken {
+        token: token.with_quotas(quotas.map(|quota| decode_quota(quota, saved))),
+        requested: saved.minus(Duration::from_millis(encoded.age)),
+    })
 }
 
-fn encode_quota(quota: &Quota) -> EncodedQuota<'_> {
+fn encode_quota(quota: &Quota, now: Moment) -> EncodedQuota<'_> {
+    let until = |end: SystemTime| end.duration_since(now.wall()).unwrap_or_default();
     EncodedQuota {
         bucket: quota.bucket().into(),
         limit: quota.limit(),
         remaining: quota.remaining(),
-        resets: quota.resets_at().map(millis),
+        resets_in: quota.resets_at().map(until).map(millis),
     }
 }
 
-fn decode_quota(encoded: &EncodedQuota<'_>) -> Quota {
+fn decode_quota(encoded: &EncodedQuota<'_>, saved: Moment) -> Quota {
     let quota = Quota::new(&encoded.bucket, encoded.remaining);
     let quota = encoded.limit.into_iter().fold(quota, Quota::of);
-    let resets_at = encoded.resets.and_then(time);
+    let resets_at = encoded
+        .resets_in
+        .map(|after| saved.plus(Duration::from_millis(after)).wall());
     resets_at.into_iter().fold(quota, Quota::until)
-}
-
-fn millis(time: SystemTime) -> u64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn time(millis: u64) -> Option<SystemTime> {
-    UNIX_EPOCH.checked_add(Duration::from_millis(millis))
 }

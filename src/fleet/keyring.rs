@@ -79,7 +79,7 @@ pub(crate) enum OpenError {
 }
 
 const MAGIC: &[u8] = b"TA";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const SEALED: u8 = b'S';
 const PLAIN: u8 = b'P';
 const KEY_LENGTH: usize = 32;
@@ -156,12 +156,13 @@ fn cipher(key: &str) -> Option<XChaCha20Poly1305> {
 
 impl Sealing {
     /// Seals a value for `key`. Returns `None` only if the system returns no random bytes.
-    pub(crate) fn seal(&self, key: &str, value: &[u8]) -> Option<Vec<u8>> {
-        match self {
-            Self::Sealed(ring) => ring.keys.first()?.seal(key, value),
+    pub(crate) fn seal(&self, key: &str, value: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        let sealed = match self {
+            Self::Sealed(ring) => ring.keys.first()?.seal(key, value)?,
             #[cfg(feature = "file")]
-            Self::Plain => Some([MAGIC, &[VERSION, PLAIN], key.as_bytes(), value].concat()),
-        }
+            Self::Plain => [MAGIC, &[VERSION, PLAIN], key.as_bytes(), value].concat(),
+        };
+        Some(Zeroizing::new(sealed))
     }
 
     /// Opens a value that was stored for `key`.

@@ -1,5 +1,7 @@
 //! Shares tokens between processes: the stores, and the keys that seal the tokens.
 
+pub(crate) mod failure;
+
 pub(crate) mod codec;
 pub(crate) mod keyring;
 
@@ -17,4 +19,4 @@ pub use store::memory::MemoryStore;
 pub use store::redis::RedisStore;
 #[cfg(feature = "redis")]
 pub use store::redis_connection::RedisConnection;
-pub use store::token_store::{Lease, TokenStore};
+pub use store::token_store::{Lease, StoredValue, TokenStore};

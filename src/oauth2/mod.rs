@@ -68,6 +68,8 @@ pub use self::grants::redirect_listener::RedirectListener;
 pub use self::grants::refresh_file::RefreshTokenFile;
 pub use self::grants::refresh_store::{LoginLock, RefreshTokenStore, SavedLogin};
 pub use self::grants::refresh_token::RefreshToken;
+#[cfg(feature = "fleet")]
+pub use self::grants::shared_login::SharedLogin;
 pub use self::grants::token_exchange::TokenExchange;
 #[cfg(feature = "jwt")]
 pub use self::jose::key_pair::JwsAlgorithm;

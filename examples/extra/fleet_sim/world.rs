@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use tower_auth::fleet::{Lease, MemoryStore, TokenStore};
+use tower_auth::fleet::{Lease, MemoryStore, StoredValue, TokenStore};
 use tower_auth::{BoxError, Error, Reason, Token, TokenSource};
 
 pub(crate) const LIFETIME: Duration = Duration::from_secs(600);
@@ -91,7 +91,7 @@ impl Far {
 }
 
 impl TokenStore for Far {
-    async fn load(&self, key: &str) -> Result<Option<Vec<u8>>, BoxError> {
+    async fn load(&self, key: &str) -> Result<Option<StoredValue>, BoxError> {
         self.is_asked().await;
         self.store.load(key).await
     }
@@ -107,9 +107,19 @@ impl TokenStore for Far {
         self.store.save(key, sealed, ttl, lease).await
     }
 
+    async fn delete(&self, key: &str, lease: &Lease) -> Result<bool, BoxError> {
+        self.is_asked().await;
+        self.store.delete(key, lease).await
+    }
+
     async fn lease(&self, key: &str, ttl: Duration) -> Result<Option<Lease>, BoxError> {
         self.is_asked().await;
         self.store.lease(key, ttl).await
+    }
+
+    async fn renew(&self, key: &str, lease: &Lease, ttl: Duration) -> Result<bool, BoxError> {
+        self.is_asked().await;
+        self.store.renew(key, lease, ttl).await
     }
 
     async fn release(&self, key: &str, lease: Lease) -> Result<bool, BoxError> {

@@ -3,13 +3,13 @@
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::token_store::{LIMIT, Lease, TokenStore, check_length};
+use super::token_store::{LIMIT, Lease, StoredValue, TokenStore, check_length};
 use crate::error::BoxError;
-use crate::source::secret_file::{self, FileLock, at, off_the_runtime};
+use crate::source::secret_file::{self, FileLock, age_of, at, off_the_runtime};
 
 /// Shares tokens between the processes of one user on one machine, such as command-line tools and
 /// timer jobs.
@@ -19,7 +19,9 @@ use crate::source::secret_file::{self, FileLock, at, off_the_runtime};
 /// releases the lease or ends. Such a lease needs no fencing token. A new token is written to the
 /// file `<key>.token.next` and synced to disk. This file then replaces the old file atomically. After
 /// `kill -9`, the next process with the lease completes the save or removes that file.
-/// Tokens expire by the machine's clock.
+///
+/// Tokens expire by the clock of the file system, which all processes share. For example, the clock
+/// of one process may be set differently, or the folder may be on a server.
 ///
 /// The store creates the folder at first use. The folder should be on a local disk, because some
 /// network file systems don't support locks.
@@ -44,10 +46,11 @@ pub struct FileStore {
 }
 
 /// The first bytes of each file. They identify the file format.
-const MAGIC: &[u8; 8] = b"t-auth 1";
+const MAGIC: &[u8; 8] = b"t-auth 2";
 
-/// The length of the header. The header contains the magic, the expiry in milliseconds since 1970,
-/// and the length of the sealed token. Both numbers are big-endian.
+/// The length of the header. The header contains the magic, the lifetime of the value in
+/// milliseconds, and the length of the sealed token. Both numbers are big-endian. The lifetime
+/// counts from the file's last change.
 const HEADER: usize = 24;
 
 impl FileStore {
@@ -76,7 +79,7 @@ impl FileStore {
 }
 
 impl TokenStore for FileStore {
-    async fn load(&self, key: &str) -> Result<Option<Vec<u8>>, BoxError> {
+    async fn load(&self, key: &str) -> Result<Option<StoredValue>, BoxError> {
         let folder = self.folder.clone();
         let path = self.path(key, "token")?;
         off_the_runtime(move || load(&folder, &path)).await?
@@ -93,10 +96,19 @@ impl TokenStore for FileStore {
         let folder = self.folder.clone();
         let path = self.path(key, "token")?;
         let sealed = Zeroizing::new(sealed.to_vec());
-        let guard = lease.guard.as_deref();
-        let lock = guard.and_then(|guard| guard.downcast_ref::<FileLock>());
-        let lock = lock.cloned();
+        let lock = lock_of(lease).cloned();
         off_the_runtime(move || save(&folder, &path, &sealed, ttl, lock)).await?
+    }
+
+    async fn delete(&self, key: &str, lease: &Lease) -> Result<bool, BoxError> {
+        let folder = self.folder.clone();
+        let path = self.path(key, "token")?;
+        let lock = lock_of(lease).cloned();
+        off_the_runtime(move || match locked(&folder, &path, lock)? {
+            Some(locked) => locked.remove(&path),
+            None => Ok(false),
+        })
+        .await?
     }
 
     /// Locks the token's lock file. The lease ends when it is released or when its process ends.
@@ -104,9 +116,19 @@ impl TokenStore for FileStore {
     async fn lease(&self, key: &str, _ttl: Duration) -> Result<Option<Lease>, BoxError> {
         let folder = self.folder.clone();
         let path = self.path(key, "token")?;
-        let locked = off_the_runtime(move || lock(&folder, &path)).await??;
+        let locked = off_the_runtime(move || locked(&folder, &path, None)).await??;
         // No other process saves while the file is locked, so no fencing token is needed.
         Ok(locked.map(|file| Lease::new(0).holding(file)))
+    }
+
+    /// Returns whether the lease's lock file is still in the folder. Another process could lock a
+    /// new file in its place. `_ttl` has no effect.
+    async fn renew(&self, key: &str, lease: &Lease, _ttl: Duration) -> Result<bool, BoxError> {
+        let path = self.path(key, "lock")?;
+        let Some(locked) = lock_of(lease).cloned() else {
+            return Ok(false);
+        };
+        off_the_runtime(move || locked.is_at(&path)).await?
     }
 
     async fn release(&self, _key: &str, lease: Lease) -> Result<bool, BoxError> {
@@ -119,41 +141,49 @@ impl TokenStore for FileStore {
 /// What a person does with a file that other users may have used.
 const REMEDY: &str = "remove it";
 
-fn load(folder: &Path, path: &Path) -> Result<Option<Vec<u8>>, BoxError> {
+fn lock_of(lease: &Lease) -> Option<&FileLock> {
+    lease.guard.as_deref()?.downcast_ref()
+}
+
+fn load(folder: &Path, path: &Path) -> Result<Option<StoredValue>, BoxError> {
     if !exists(folder)? {
         return Ok(None);
     }
     let Some(file) = secret_file::open(path, REMEDY)? else {
         return Ok(None);
     };
-    let mut bytes = Vec::new();
-    let read = file
-        .take((HEADER + LIMIT + 1) as u64)
-        .read_to_end(&mut bytes);
+    let found = file.metadata().map_err(|error| at(path, &error))?;
+    if found.len() > (HEADER + LIMIT) as u64 {
+        return Ok(Some(foreign(path)));
+    }
+    // Allocates the whole length, because a buffer that grows leaves copies in memory.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(HEADER + LIMIT + 1));
+    let limit = (HEADER + LIMIT + 1) as u64;
+    let read = (&file).take(limit).read_to_end(&mut bytes);
     read.map_err(|error| at(path, &error))?;
-    if bytes.len() > HEADER + LIMIT {
-        let path = path.display();
-        return Err(format!(
-            "{path}: longer than a sealed token, which has at most 256 KiB; remove it"
-        )
-        .into());
-    }
-    match parse(&bytes) {
-        Some((end, _)) if end <= now() => Ok(None),
-        Some((_, sealed)) => Ok(Some(sealed.to_vec())),
-        // The file is truncated, or another program wrote the file. An attempt to open the seal
-        // reports this, and the next save replaces the file.
-        None => Ok(Some(bytes)),
-    }
+    let Some((ttl, sealed)) = parse(&bytes) else {
+        return Ok(Some(foreign(path)));
+    };
+    let Some(age) = age_of(&file) else {
+        // The clock was set back. A token counts as expired, but a login must not get lost.
+        return Ok(Some(StoredValue::new(sealed, Duration::ZERO)));
+    };
+    let remaining = ttl.saturating_sub(age);
+    Ok((!remaining.is_zero()).then(|| StoredValue::new(sealed, remaining)))
 }
 
-/// Returns the expiry and the sealed token, or `None` if this store didn't write the file.
-fn parse(bytes: &[u8]) -> Option<(u64, &[u8])> {
+/// Describes a file that is truncated, or that another program wrote. The next save replaces it.
+fn foreign(path: &Path) -> StoredValue {
+    StoredValue::foreign(format!("{}: not a complete token file", path.display()))
+}
+
+/// Returns the lifetime and the sealed token, or `None` if this store didn't write the file.
+fn parse(bytes: &[u8]) -> Option<(Duration, &[u8])> {
     let (magic, rest) = bytes.split_first_chunk::<8>()?;
-    let (end, rest) = rest.split_first_chunk()?;
+    let (ttl, rest) = rest.split_first_chunk()?;
     let (length, sealed) = rest.split_first_chunk()?;
     let is_whole = magic == MAGIC && u64::from_be_bytes(*length) == sealed.len() as u64;
-    is_whole.then_some((u64::from_be_bytes(*end), sealed))
+    is_whole.then_some((Duration::from_millis(u64::from_be_bytes(*ttl)), sealed))
 }
 
 fn save(
@@ -167,22 +197,27 @@ fn save(
     if ttl == 0 {
         return Ok(false);
     }
-    create(folder)?;
-    let end = now().saturating_add(ttl).to_be_bytes();
-    let length = (sealed.len() as u64).to_be_bytes();
-    let parts: [&[u8]; 4] = [MAGIC, &end, &length, sealed];
-    let Some(locked) = held.map_or_else(|| lock(folder, path), |held| Ok(Some(held)))? else {
+    let Some(locked) = locked(folder, path, held)? else {
         // Another process has the lease.
         return Ok(false);
     };
+    let length = (sealed.len() as u64).to_be_bytes();
+    let parts: [&[u8]; 4] = [MAGIC, &ttl.to_be_bytes(), &length, sealed];
     locked.replace(path, &parts)?;
     Ok(true)
 }
 
-/// Locks the token's lock file, and completes a save that was interrupted. Returns `None` if another
-/// process has locked the file.
-fn lock(folder: &Path, path: &Path) -> Result<Option<FileLock>, BoxError> {
+/// Returns the lock of a token: `held`, or a new lock. Completes a save that was interrupted. Returns
+/// `None` if another process has the lock.
+fn locked(
+    folder: &Path,
+    path: &Path,
+    held: Option<FileLock>,
+) -> Result<Option<FileLock>, BoxError> {
     create(folder)?;
+    if held.is_some() {
+        return Ok(held);
+    }
     let locked = FileLock::take(&path.with_extension("lock"), REMEDY)?;
     if let Some(locked) = &locked {
         locked.finish(path, HEADER + LIMIT, REMEDY, |bytes| parse(bytes).is_some())?;
@@ -212,11 +247,4 @@ fn exists(folder: &Path) -> Result<bool, BoxError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(at(folder, &error)),
     }
-}
-
-fn now() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use super::token_store::{Lease, TokenStore, check_length};
+use super::token_store::{Lease, StoredValue, TokenStore, check_length};
 use crate::error::BoxError;
 
 /// Shares tokens between the caches of one process. In tests, this store replaces other stores. All
@@ -30,7 +30,10 @@ use crate::error::BoxError;
 /// let lease = store.lease(&key, Duration::from_secs(30)).await?.expect("no other process");
 /// assert!(store.save(&key, b"sealed", Duration::from_secs(60), &lease).await?);
 /// assert!(store.release(&key, lease).await?);
-/// assert_eq!(store.load(&key).await?.as_deref(), Some(&b"sealed"[..]));
+/// let value = store.load(&key).await?.expect("saved before");
+/// let (sealed, remaining) = value.sealed()?;
+/// assert_eq!(sealed, b"sealed");
+/// assert!(remaining <= Duration::from_secs(60));
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Default)]
@@ -79,9 +82,10 @@ impl MemoryStore {
 }
 
 impl TokenStore for MemoryStore {
-    async fn load(&self, key: &str) -> Result<Option<Vec<u8>>, BoxError> {
+    async fn load(&self, key: &str) -> Result<Option<StoredValue>, BoxError> {
         let contents = self.lock();
-        Ok(contents.values.get(key).map(|value| value.sealed.to_vec()))
+        let value = contents.values.get(key);
+        Ok(value.map(|value| StoredValue::new(value.sealed.to_vec(), value.end.remaining())))
     }
 
     async fn save(
@@ -109,6 +113,16 @@ impl TokenStore for MemoryStore {
         Ok(true)
     }
 
+    async fn delete(&self, key: &str, lease: &Lease) -> Result<bool, BoxError> {
+        let mut contents = self.lock();
+        let value = contents.values.get(key);
+        let may_delete = value.is_some_and(|value| value.fence <= lease.fence());
+        if may_delete {
+            contents.values.remove(key);
+        }
+        Ok(may_delete)
+    }
+
     async fn lease(&self, key: &str, ttl: Duration) -> Result<Option<Lease>, BoxError> {
         let mut contents = self.lock();
         if contents.leases.contains_key(key) {
@@ -121,6 +135,16 @@ impl TokenStore for MemoryStore {
             .leases
             .insert(key.to_owned(), RunningLease { fence, end });
         Ok(Some(Lease::new(fence)))
+    }
+
+    async fn renew(&self, key: &str, lease: &Lease, ttl: Duration) -> Result<bool, BoxError> {
+        let mut contents = self.lock();
+        let running = contents.leases.get_mut(key);
+        let Some(running) = running.filter(|running| running.fence == lease.fence()) else {
+            return Ok(false);
+        };
+        running.end = Deadline::after(ttl);
+        Ok(true)
     }
 
     async fn release(&self, key: &str, lease: Lease) -> Result<bool, BoxError> {
@@ -141,6 +165,11 @@ impl Deadline {
 
     fn is_after(self, now: Instant) -> bool {
         self.0.is_none_or(|end| end > now)
+    }
+
+    fn remaining(self) -> Duration {
+        let left = |end: Instant| end.saturating_duration_since(Instant::now());
+        self.0.map_or(Duration::MAX, left)
     }
 }
 

@@ -7,7 +7,7 @@ use redis::aio::ConnectionLike;
 use redis::{Client, Script, Value};
 
 use super::redis_connection::RedisConnection;
-use super::token_store::{LIMIT, Lease, TokenStore, check_length};
+use super::token_store::{LIMIT, LONGEST_LEASE, Lease, StoredValue, TokenStore, check_length};
 use crate::error::{BoxError, Error, Kind};
 
 /// Shares tokens through Redis 5 or later, Valkey, or another server with the same protocol.
@@ -115,31 +115,60 @@ const DIGITS: usize = 16;
 /// The greatest fencing token. The limit exists because Redis scripts use floating-point numbers.
 const GREATEST: u64 = (1 << 53) - 1;
 
+/// Returns whether an answer is an error because the key has a value of another type. Any other
+/// error fails the script.
+const IS_WRONG_TYPE: &str = "
+    local function is_wrong_type(answer)
+        if type(answer) ~= 'table' or not answer.err then
+            return false
+        end
+        if answer.err:find('^WRONGTYPE') then
+            return true
+        end
+        error(answer.err)
+    end";
+
 /// Returns the fencing token of the stored value. Returns zeros if this store didn't write the
 /// value.
 const FENCE_OF: &str = "
     local function fence_of(key)
-        local head = redis.call('GETRANGE', key, 0, 15)
+        local head = redis.pcall('GETRANGE', key, 0, 15)
+        if is_wrong_type(head) then
+            return '0000000000000000'
+        end
         if #head == 16 and not head:find('%D') and head < '9007199254740991' then
             return head
         end
         return '0000000000000000'
     end";
 
+/// Returns nothing, or the value and its remaining time. For a foreign value, returns only a
+/// number: its length, or -1 if it is no string, or -2 if it never expires.
 static LOAD: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        "
-    local length = redis.call('STRLEN', KEYS[1])
+    Script::new(&format!(
+        "{IS_WRONG_TYPE}
+    local length = redis.pcall('STRLEN', KEYS[1])
+    if is_wrong_type(length) then
+        return -1
+    end
     if length > tonumber(ARGV[1]) then
         return length
     end
-    return redis.call('GET', KEYS[1])",
-    )
+    local value = redis.call('GET', KEYS[1])
+    if not value then
+        return false
+    end
+    local left = redis.call('PTTL', KEYS[1])
+    if left < 0 then
+        return -2
+    end
+    return {{value, left}}"
+    ))
 });
 
 static SAVE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(&format!(
-        "{FENCE_OF}
+        "{IS_WRONG_TYPE}{FENCE_OF}
     if fence_of(KEYS[1]) > ARGV[1] then
         return 0
     end
@@ -148,49 +177,91 @@ static SAVE: LazyLock<Script> = LazyLock::new(|| {
     ))
 });
 
-/// Grants a lease. Also replaces a lease without an expiry, which this store didn't write and which
-/// would never end.
+static DELETE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(&format!(
+        "{IS_WRONG_TYPE}{FENCE_OF}
+    if fence_of(KEYS[1]) > ARGV[1] then
+        return 0
+    end
+    return redis.call('DEL', KEYS[1])"
+    ))
+});
+
+/// Grants a lease, and returns its fencing token. Also returns whether the lease replaced a value
+/// that this store can't have written: a value of another type, without an expiry, or with a longer
+/// time than any lease.
 static LEASE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(&format!(
-        "{FENCE_OF}
-    if redis.call('GET', KEYS[2]) and redis.call('PTTL', KEYS[2]) >= 0 then
-        return false
+        "{IS_WRONG_TYPE}{FENCE_OF}
+    local taken = redis.pcall('GET', KEYS[2])
+    local is_foreign = is_wrong_type(taken)
+    if taken and not is_foreign then
+        local left = redis.call('PTTL', KEYS[2])
+        if left >= 0 and left <= tonumber(ARGV[2]) then
+            return false
+        end
+        is_foreign = true
     end
     local now = redis.call('TIME')
     local fence = math.max(now[1] * 1000000 + now[2], fence_of(KEYS[1]) + 1)
     fence = string.format('%016.0f', fence)
     redis.call('SET', KEYS[2], fence, 'PX', ARGV[1])
-    return fence"
+    return {{fence, is_foreign and 1 or 0}}"
+    ))
+});
+
+static RENEW: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(&format!(
+        "{IS_WRONG_TYPE}
+    local held = redis.pcall('GET', KEYS[1])
+    if is_wrong_type(held) or held ~= ARGV[1] then
+        return 0
+    end
+    redis.call('SET', KEYS[1], held, 'PX', ARGV[2])
+    return 1"
     ))
 });
 
 static RELEASE: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        "
-    if redis.call('GET', KEYS[1]) == ARGV[1] then
-        return redis.call('DEL', KEYS[1])
+    Script::new(&format!(
+        "{IS_WRONG_TYPE}
+    local held = redis.pcall('GET', KEYS[1])
+    if is_wrong_type(held) or held ~= ARGV[1] then
+        return 0
     end
-    return 0",
-    )
+    return redis.call('DEL', KEYS[1])"
+    ))
 });
 
 impl<C> TokenStore for RedisStore<C>
 where
     C: ConnectionLike + Clone + Send + Sync + 'static,
 {
-    async fn load(&self, key: &str) -> Result<Option<Vec<u8>>, BoxError> {
+    async fn load(&self, key: &str) -> Result<Option<StoredValue>, BoxError> {
         let mut connection = self.connection.clone();
+        let name = self.name(key, "token");
         let mut script = LOAD.prepare_invoke();
-        script.key(self.name(key, "token")).arg(DIGITS + LIMIT);
-        match script.invoke_async(&mut connection).await? {
+        script.key(&name).arg(DIGITS + LIMIT);
+        let answer: Value = script.invoke_async(&mut connection).await?;
+        let foreign = |what: &str| {
+            let what = format!("the Redis key {name} {what}");
+            Ok(Some(StoredValue::foreign(what)))
+        };
+        match answer {
             Value::Nil => Ok(None),
-            Value::BulkString(value) => Ok(Some(without_fence(value))),
-            Value::Int(length) => Err(format!(
-                "the key {} has {length} bytes, but a sealed token has at most 256 KiB; remove the key",
-                self.name(key, "token")
-            )
-            .into()),
-            _ => Err("Redis returned a value that isn't a string".into()),
+            Value::Int(-1) => foreign("isn't a string"),
+            Value::Int(-2) => foreign("has no expiry"),
+            Value::Int(length) => foreign(&format!(
+                "has {length} bytes, but a sealed token has at most 256 KiB"
+            )),
+            Value::Array(parts) => match <[Value; 2]>::try_from(parts) {
+                Ok([Value::BulkString(value), Value::Int(left)]) => {
+                    let left = Duration::from_millis(u64::try_from(left).unwrap_or_default());
+                    Ok(Some(StoredValue::new(without_fence(value), left)))
+                }
+                _ => Err("Redis returned an unexpected answer".into()),
+            },
+            _ => Err("Redis returned an unexpected answer".into()),
         }
     }
 
@@ -216,15 +287,39 @@ where
         Ok(script.invoke_async(&mut connection).await?)
     }
 
+    async fn delete(&self, key: &str, lease: &Lease) -> Result<bool, BoxError> {
+        let mut connection = self.connection.clone();
+        let mut script = DELETE.prepare_invoke();
+        script.key(self.name(key, "token")).arg(text(lease));
+        Ok(script.invoke_async(&mut connection).await?)
+    }
+
     async fn lease(&self, key: &str, ttl: Duration) -> Result<Option<Lease>, BoxError> {
         let mut connection = self.connection.clone();
+        let lease_name = self.name(key, "lease");
         let mut script = LEASE.prepare_invoke();
-        script
-            .key(self.name(key, "token"))
-            .key(self.name(key, "lease"));
+        script.key(self.name(key, "token")).key(&lease_name);
         script.arg(milliseconds(ttl).max(1));
-        let fence: Option<u64> = script.invoke_async(&mut connection).await?;
-        Ok(fence.map(Lease::new))
+        script.arg(milliseconds(LONGEST_LEASE));
+        let granted: Option<(u64, bool)> = script.invoke_async(&mut connection).await?;
+        let Some((fence, is_foreign)) = granted else {
+            return Ok(None);
+        };
+        if is_foreign {
+            tracing::warn!(
+                tower_auth.store.key = lease_name,
+                "replaced a value in Redis that isn't a lease; another program wrote it",
+            );
+        }
+        Ok(Some(Lease::new(fence)))
+    }
+
+    async fn renew(&self, key: &str, lease: &Lease, ttl: Duration) -> Result<bool, BoxError> {
+        let mut connection = self.connection.clone();
+        let mut script = RENEW.prepare_invoke();
+        script.key(self.name(key, "lease"));
+        script.arg(text(lease)).arg(milliseconds(ttl).max(1));
+        Ok(script.invoke_async(&mut connection).await?)
     }
 
     async fn release(&self, key: &str, lease: Lease) -> Result<bool, BoxError> {

@@ -1,4 +1,4 @@
-//! The trait of a store of shared tokens.
+//! The trait of a store of shared tokens, and what the store returns.
 
 use std::any::Any;
 use std::fmt;
@@ -6,6 +6,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+
+use zeroize::Zeroizing;
 
 use crate::error::BoxError;
 
@@ -19,6 +21,9 @@ use crate::error::BoxError;
 /// in any database. If the store has several servers, all calls for one key must go to the same
 /// server.
 ///
+/// The store measures all times with its own clock. The processes never compare their clocks, so
+/// these clocks may differ by any amount.
+///
 /// # Example
 ///
 /// A store for a single process:
@@ -28,7 +33,7 @@ use crate::error::BoxError;
 /// use std::sync::Mutex;
 /// use std::time::{Duration, Instant};
 ///
-/// use tower_auth::fleet::{Lease, TokenStore};
+/// use tower_auth::fleet::{Lease, StoredValue, TokenStore};
 /// use tower_auth::BoxError;
 ///
 /// #[derive(Default)]
@@ -37,10 +42,11 @@ use crate::error::BoxError;
 /// }
 ///
 /// impl TokenStore for OneProcess {
-///     async fn load(&self, key: &str) -> Result<Option<Vec<u8>>, BoxError> {
+///     async fn load(&self, key: &str) -> Result<Option<StoredValue>, BoxError> {
 ///         let values = self.values.lock().map_err(|_| "poisoned")?;
-///         let good = values.get(key).filter(|(_, end)| *end > Instant::now());
-///         Ok(good.map(|(sealed, _)| sealed.clone()))
+///         let now = Instant::now();
+///         let good = values.get(key).filter(|(_, end)| *end > now);
+///         Ok(good.map(|(sealed, end)| StoredValue::new(sealed.clone(), *end - now)))
 ///     }
 ///
 ///     async fn save(
@@ -55,9 +61,17 @@ use crate::error::BoxError;
 ///         Ok(true)
 ///     }
 ///
+///     async fn delete(&self, key: &str, _lease: &Lease) -> Result<bool, BoxError> {
+///         Ok(self.values.lock().map_err(|_| "poisoned")?.remove(key).is_some())
+///     }
+///
 ///     // There is no other process that could fetch.
 ///     async fn lease(&self, _: &str, _: Duration) -> Result<Option<Lease>, BoxError> {
 ///         Ok(Some(Lease::new(0)))
+///     }
+///
+///     async fn renew(&self, _: &str, _: &Lease, _: Duration) -> Result<bool, BoxError> {
+///         Ok(true)
 ///     }
 ///
 ///     async fn release(&self, _: &str, _: Lease) -> Result<bool, BoxError> {
@@ -66,8 +80,11 @@ use crate::error::BoxError;
 /// }
 /// ```
 pub trait TokenStore: Send + Sync + 'static {
-    /// Loads the last value that was saved for `key`. Returns `None` if there is no value or the
-    /// value has expired.
+    /// Loads the last value that was saved for `key`, and the time that the store still keeps the
+    /// value. Returns `None` if there is no value or the value has expired.
+    ///
+    /// If another program wrote something else under this key, returns a
+    /// [foreign](StoredValue::foreign) value instead of an error. The next `save` replaces it.
     ///
     /// # Errors
     ///
@@ -78,7 +95,8 @@ pub trait TokenStore: Send + Sync + 'static {
     ///
     /// The future is dropped after the [store timeout](crate::fleet::Fleet::store_timeout). The
     /// same applies to all methods of this trait.
-    fn load(&self, key: &str) -> impl Future<Output = Result<Option<Vec<u8>>, BoxError>> + Send;
+    fn load(&self, key: &str)
+    -> impl Future<Output = Result<Option<StoredValue>, BoxError>> + Send;
 
     /// Saves `sealed` for `ttl`. The new value replaces the old value atomically.
     ///
@@ -97,9 +115,21 @@ pub trait TokenStore: Send + Sync + 'static {
         lease: &Lease,
     ) -> impl Future<Output = Result<bool, BoxError>> + Send;
 
+    /// Deletes the value for `key`. Returns whether a value was deleted. If a later lease has saved
+    /// the value, this method must not delete it.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the value can't be deleted.
+    fn delete(
+        &self,
+        key: &str,
+        lease: &Lease,
+    ) -> impl Future<Output = Result<bool, BoxError>> + Send;
+
     /// Leases the right to fetch for `key`. One process at a time has the lease. Returns `None` if
     /// another process has the lease. The lease ends by itself: after `ttl`, or when its process
-    /// ends.
+    /// ends. `ttl` is at most 2 min.
     ///
     /// # Errors
     ///
@@ -109,6 +139,19 @@ pub trait TokenStore: Send + Sync + 'static {
         key: &str,
         ttl: Duration,
     ) -> impl Future<Output = Result<Option<Lease>, BoxError>> + Send;
+
+    /// Extends the lease: it now ends after `ttl`, counted from now. Returns `false` if the lease
+    /// has ended, even if no other process has taken it.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the store can't decide whether the lease has ended.
+    fn renew(
+        &self,
+        key: &str,
+        lease: &Lease,
+        ttl: Duration,
+    ) -> impl Future<Output = Result<bool, BoxError>> + Send;
 
     /// Releases the lease if it hasn't ended yet. Must not release another process's lease. Returns
     /// whether the given lease was released.
@@ -122,6 +165,63 @@ pub trait TokenStore: Send + Sync + 'static {
         lease: Lease,
     ) -> impl Future<Output = Result<bool, BoxError>> + Send;
 }
+
+/// A value that a [`TokenStore`] loaded. The bytes are zeroized when the value is dropped.
+pub struct StoredValue(Contents);
+
+enum Contents {
+    Sealed {
+        bytes: Zeroizing<Vec<u8>>,
+        remaining: Duration,
+    },
+    Foreign {
+        what: String,
+    },
+}
+
+impl StoredValue {
+    /// Makes a value that the store saved. `remaining` is the time until the value expires, by the
+    /// store's clock.
+    pub fn new(sealed: impl Into<Vec<u8>>, remaining: Duration) -> Self {
+        let bytes = Zeroizing::new(sealed.into());
+        Self(Contents::Sealed { bytes, remaining })
+    }
+
+    /// Describes something that the store didn't save, such as a value of another type. `what` names
+    /// the place and what is there. It may be logged, so it must contain no secret.
+    pub fn foreign(what: impl Into<String>) -> Self {
+        Self(Contents::Foreign { what: what.into() })
+    }
+
+    /// Returns the saved bytes and their remaining time, or what is there instead.
+    ///
+    /// # Errors
+    ///
+    /// Returns the text of [`foreign`](Self::foreign).
+    pub fn sealed(&self) -> Result<(&[u8], Duration), &str> {
+        match &self.0 {
+            Contents::Sealed { bytes, remaining } => Ok((bytes, *remaining)),
+            Contents::Foreign { what } => Err(what),
+        }
+    }
+}
+
+/// Hides the bytes.
+impl fmt::Debug for StoredValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Contents::Sealed { bytes, remaining } => f
+                .debug_struct("StoredValue")
+                .field("length", &bytes.len())
+                .field("remaining", remaining)
+                .finish(),
+            Contents::Foreign { what } => f.debug_tuple("Foreign").field(what).finish(),
+        }
+    }
+}
+
+/// The longest lease of any process. A lease that lasts longer was written by another program.
+pub(crate) const LONGEST_LEASE: Duration = Duration::from_secs(120);
 
 /// The right to fetch a token for all processes, granted by a [`TokenStore`].
 pub struct Lease {
@@ -173,7 +273,7 @@ type Boxed<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send + 'a
 
 /// A type-erased store.
 pub(crate) trait DynTokenStore: Send + Sync + 'static {
-    fn load<'a>(&'a self, key: &'a str) -> Boxed<'a, Option<Vec<u8>>>;
+    fn load<'a>(&'a self, key: &'a str) -> Boxed<'a, Option<StoredValue>>;
     fn save<'a>(
         &'a self,
         key: &'a str,
@@ -181,7 +281,9 @@ pub(crate) trait DynTokenStore: Send + Sync + 'static {
         ttl: Duration,
         lease: &'a Lease,
     ) -> Boxed<'a, bool>;
+    fn delete<'a>(&'a self, key: &'a str, lease: &'a Lease) -> Boxed<'a, bool>;
     fn lease<'a>(&'a self, key: &'a str, ttl: Duration) -> Boxed<'a, Option<Lease>>;
+    fn renew<'a>(&'a self, key: &'a str, lease: &'a Lease, ttl: Duration) -> Boxed<'a, bool>;
     fn release<'a>(&'a self, key: &'a str, lease: Lease) -> Boxed<'a, bool>;
 }
 
@@ -189,7 +291,7 @@ impl<T> DynTokenStore for T
 where
     T: TokenStore,
 {
-    fn load<'a>(&'a self, key: &'a str) -> Boxed<'a, Option<Vec<u8>>> {
+    fn load<'a>(&'a self, key: &'a str) -> Boxed<'a, Option<StoredValue>> {
         Box::pin(TokenStore::load(self, key))
     }
 
@@ -203,8 +305,16 @@ where
         Box::pin(TokenStore::save(self, key, sealed, ttl, lease))
     }
 
+    fn delete<'a>(&'a self, key: &'a str, lease: &'a Lease) -> Boxed<'a, bool> {
+        Box::pin(TokenStore::delete(self, key, lease))
+    }
+
     fn lease<'a>(&'a self, key: &'a str, ttl: Duration) -> Boxed<'a, Option<Lease>> {
         Box::pin(TokenStore::lease(self, key, ttl))
+    }
+
+    fn renew<'a>(&'a self, key: &'a str, lease: &'a Lease, ttl: Duration) -> Boxed<'a, bool> {
+        Box::pin(TokenStore::renew(self, key, lease, ttl))
     }
 
     fn release<'a>(&'a self, key: &'a str, lease: Lease) -> Boxed<'a, bool> {
@@ -216,7 +326,7 @@ impl<T> TokenStore for Arc<T>
 where
     T: TokenStore,
 {
-    async fn load(&self, key: &str) -> Result<Option<Vec<u8>>, BoxError> {
+    async fn load(&self, key: &str) -> Result<Option<StoredValue>, BoxError> {
         T::load(self, key).await
     }
 
@@ -230,8 +340,16 @@ where
         T::save(self, key, sealed, ttl, lease).await
     }
 
+    async fn delete(&self, key: &str, lease: &Lease) -> Result<bool, BoxError> {
+        T::delete(self, key, lease).await
+    }
+
     async fn lease(&self, key: &str, ttl: Duration) -> Result<Option<Lease>, BoxError> {
         T::lease(self, key, ttl).await
+    }
+
+    async fn renew(&self, key: &str, lease: &Lease, ttl: Duration) -> Result<bool, BoxError> {
+        T::renew(self, key, lease, ttl).await
     }
 
     async fn release(&self, key: &str, lease: Lease) -> Result<bool, BoxError> {

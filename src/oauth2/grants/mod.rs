@@ -8,6 +8,9 @@ pub(crate) mod login_record;
 
 pub(crate) mod refresh_store;
 
+#[cfg(feature = "fleet")]
+pub(crate) mod shared_login;
+
 pub(crate) mod login_lock;
 
 pub(crate) mod saved_token;

@@ -2,12 +2,13 @@
 //! of a fleet.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 use tower_auth::cache::{Clock, TokenCacheBuilder};
-use tower_auth::fleet::{Fleet, Keyring, Lease, StoreKey, TokenStore};
+use tower_auth::fleet::{Fleet, Keyring, Lease, StoreKey, StoredValue, TokenStore};
 use tower_auth::{BoxError, Token, TokenCache, TokenSource};
 use tower_auth_test::{ScriptedSource, run_until_idle};
 
@@ -33,8 +34,10 @@ pub(crate) enum Fault {
 #[derive(Clone)]
 pub(crate) struct BreakableStore {
     inner: Arc<Mutex<Inner>>,
-    /// One clock, because the simulated processes must agree on the time.
+    /// One clock, because most tests compare the times of the simulated processes.
     clock: Clock,
+    /// Whether the process of this clone has been killed.
+    is_dead: Arc<AtomicBool>,
 }
 
 impl Default for BreakableStore {
@@ -42,6 +45,7 @@ impl Default for BreakableStore {
         Self {
             inner: Arc::default(),
             clock: Clock::tokio(),
+            is_dead: Arc::default(),
         }
     }
 }
@@ -54,7 +58,7 @@ struct Inner {
     faults: HashMap<&'static str, Fault>,
     calls: Vec<&'static str>,
     /// The value that appears when the next lease is granted.
-    saved_before_lease: Option<Vec<u8>>,
+    saved_before_lease: Option<Value>,
 }
 
 #[derive(Clone)]
@@ -77,6 +81,19 @@ impl BreakableStore {
     /// Starts the builder of such a cache.
     pub(crate) fn settings(&self, source: impl TokenSource) -> TokenCacheBuilder {
         paused(source).clock(self.clock.clone()).name("orders")
+    }
+
+    /// Returns the same store for a process that can be [killed](Self::kill).
+    pub(crate) fn of_another_process(&self) -> Self {
+        Self {
+            is_dead: Arc::default(),
+            ..self.clone()
+        }
+    }
+
+    /// Lets every call of this process hang from now on, as if the process had been killed.
+    pub(crate) fn kill(&self) {
+        self.is_dead.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn fleet(&self) -> Fleet {
@@ -131,7 +148,7 @@ impl BreakableStore {
     pub(crate) fn is_saved_before_the_lease(&self) {
         let mut inner = self.lock();
         let value = inner.values.drain().next().unwrap().1;
-        inner.saved_before_lease = Some(value.sealed);
+        inner.saved_before_lease = Some(value);
     }
 
     /// Copies the only value to another key.
@@ -142,6 +159,9 @@ impl BreakableStore {
     }
 
     async fn call(&self, operation: &'static str) -> Result<(), BoxError> {
+        if self.is_dead.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
         let fault = {
             let mut inner = self.lock();
             inner.calls.push(operation);
@@ -160,14 +180,11 @@ impl BreakableStore {
 }
 
 impl TokenStore for BreakableStore {
-    async fn load(&self, key: &str) -> Result<Option<Vec<u8>>, BoxError> {
+    async fn load(&self, key: &str) -> Result<Option<StoredValue>, BoxError> {
         self.call("load").await?;
-        let inner = self.lock();
-        let good = inner
-            .values
-            .get(key)
-            .filter(|value| value.end > Instant::now());
-        Ok(good.map(|value| value.sealed.clone()))
+        let (inner, now) = (self.lock(), Instant::now());
+        let good = inner.values.get(key).filter(|value| value.end > now);
+        Ok(good.map(|value| StoredValue::new(value.sealed.clone(), value.end - now)))
     }
 
     async fn save(
@@ -196,6 +213,17 @@ impl TokenStore for BreakableStore {
         Ok(true)
     }
 
+    async fn delete(&self, key: &str, lease: &Lease) -> Result<bool, BoxError> {
+        self.call("delete").await?;
+        let mut inner = self.lock();
+        let value = inner.values.get(key);
+        let may_delete = value.is_some_and(|value| value.fence <= lease.fence());
+        if may_delete {
+            inner.values.remove(key);
+        }
+        Ok(may_delete)
+    }
+
     async fn lease(&self, key: &str, ttl: Duration) -> Result<Option<Lease>, BoxError> {
         self.call("lease").await?;
         let mut inner = self.lock();
@@ -208,15 +236,22 @@ impl TokenStore for BreakableStore {
         }
         inner.fence += 1;
         let fence = inner.fence;
-        if let Some(sealed) = inner.saved_before_lease.take() {
-            let end = Instant::now() + ttl;
-            let value = Value { fence, sealed, end };
+        if let Some(value) = inner.saved_before_lease.take() {
             inner.values.insert(key.to_owned(), value);
         }
         inner
             .leases
             .insert(key.to_owned(), (fence, Instant::now() + ttl));
         Ok(Some(Lease::new(fence)))
+    }
+
+    async fn renew(&self, key: &str, lease: &Lease, ttl: Duration) -> Result<bool, BoxError> {
+        self.call("renew").await?;
+        let mut inner = self.lock();
+        let now = Instant::now();
+        let held = inner.leases.get_mut(key);
+        let held = held.filter(|(holder, end)| *holder == lease.fence() && *end > now);
+        Ok(held.map(|(_, end)| *end = now + ttl).is_some())
     }
 
     async fn release(&self, key: &str, lease: Lease) -> Result<bool, BoxError> {

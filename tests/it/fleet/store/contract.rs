@@ -8,6 +8,9 @@ use tower_auth::fleet::{Lease, MemoryStore, StoreKey, TokenStore};
 
 const LONG: Duration = Duration::from_secs(3600);
 
+/// The lifetime of a lease that lasts for the whole check.
+const LONG_LEASE: Duration = Duration::from_secs(100);
+
 /// A lifetime long enough to read a value before it expires.
 const SHORT: Duration = Duration::from_millis(150);
 
@@ -18,8 +21,14 @@ fn key(name: &str) -> String {
     StoreKey::new(name).to_text()
 }
 
+/// Returns the saved bytes.
+async fn load(store: &impl TokenStore, key: &str) -> Option<Vec<u8>> {
+    let value = store.load(key).await.unwrap()?;
+    Some(value.sealed().unwrap().0.to_vec())
+}
+
 async fn lease(store: &impl TokenStore, key: &str) -> Lease {
-    let lease = store.lease(key, LONG).await.unwrap();
+    let lease = store.lease(key, LONG_LEASE).await.unwrap();
     lease.expect("nobody else is there")
 }
 
@@ -30,7 +39,7 @@ where
     W: Future<Output = ()>,
 {
     let key = key("kept");
-    assert_eq!(store.load(&key).await.unwrap(), None);
+    assert_eq!(load(store, &key).await, None);
     let held = lease(store, &key).await;
 
     // The store returns exactly the bytes that were saved.
@@ -42,15 +51,15 @@ where
         b"0123456789012345",
     ] {
         assert!(store.save(&key, sealed, LONG, &held).await.unwrap());
-        assert_eq!(other.load(&key).await.unwrap().as_deref(), Some(sealed));
+        assert_eq!(load(other, &key).await.as_deref(), Some(sealed));
     }
     let longest = vec![7; 256 * 1024];
     assert!(store.save(&key, &longest, LONG, &held).await.unwrap());
-    assert_eq!(other.load(&key).await.unwrap(), Some(longest.clone()));
+    assert_eq!(load(other, &key).await, Some(longest.clone()));
     let longer = [longest.as_slice(), b"7"].concat();
     let error = store.save(&key, &longer, LONG, &held).await.unwrap_err();
     assert!(error.to_string().contains("256 KiB"), "{error}");
-    assert_eq!(other.load(&key).await.unwrap(), Some(longest));
+    assert_eq!(load(other, &key).await, Some(longest));
 
     // Any lifetime can be saved, however long. A value with no lifetime left isn't saved.
     for ever in [Duration::MAX, Duration::from_millis(u64::MAX)] {
@@ -62,10 +71,7 @@ where
             .await
             .unwrap()
     );
-    assert_eq!(
-        other.load(&key).await.unwrap().as_deref(),
-        Some(&b"for ever"[..])
-    );
+    assert_eq!(load(other, &key).await.as_deref(), Some(&b"for ever"[..]));
     assert!(store.save(&key, b"short", SHORT, &held).await.unwrap());
     let mut looks = 0..LOOKS;
     while store.load(&key).await.unwrap().is_some() {
@@ -81,8 +87,8 @@ where
 {
     let key = key("leased");
     let held = lease(store, &key).await;
-    assert!(other.lease(&key, LONG).await.unwrap().is_none());
-    assert!(store.lease(&key, LONG).await.unwrap().is_none());
+    assert!(other.lease(&key, LONG_LEASE).await.unwrap().is_none());
+    assert!(store.lease(&key, LONG_LEASE).await.unwrap().is_none());
     // Meanwhile, another key can be leased.
     let elsewhere = self::key("another");
     let another = lease(other, &elsewhere).await;
@@ -90,7 +96,7 @@ where
 
     assert!(store.release(&key, held).await.unwrap());
     let next = lease(other, &key).await;
-    assert!(store.lease(&key, LONG).await.unwrap().is_none());
+    assert!(store.lease(&key, LONG_LEASE).await.unwrap().is_none());
     assert!(other.release(&key, next).await.unwrap());
 }
 
@@ -106,7 +112,7 @@ where
     let mut looks = 0..LOOKS;
     let next = loop {
         looks.next().expect("it is never over");
-        match other.lease(&key, LONG).await.unwrap() {
+        match other.lease(&key, LONG_LEASE).await.unwrap() {
             Some(next) => break next,
             None => passes().await,
         }
@@ -117,16 +123,94 @@ where
     assert!(store.save(&key, b"late", LONG, &late).await.unwrap());
     assert!(other.save(&key, b"next", LONG, &next).await.unwrap());
     assert!(!store.save(&key, b"later", LONG, &late).await.unwrap());
-    assert_eq!(
-        store.load(&key).await.unwrap().as_deref(),
-        Some(&b"next"[..])
-    );
+    assert!(!store.delete(&key, &late).await.unwrap());
+    assert_eq!(load(store, &key).await.as_deref(), Some(&b"next"[..]));
 
     // Releasing a lost lease doesn't release the current one.
     assert!(!store.release(&key, late).await.unwrap());
-    assert!(store.lease(&key, LONG).await.unwrap().is_none());
+    assert!(store.lease(&key, LONG_LEASE).await.unwrap().is_none());
     assert!(other.release(&key, next).await.unwrap());
-    assert!(store.lease(&key, LONG).await.unwrap().is_some());
+    assert!(store.lease(&key, LONG_LEASE).await.unwrap().is_some());
+}
+
+/// Checks the time that the store still keeps a value.
+async fn tells_what_remains<S, W>(store: &S, other: &S, passes: impl Fn() -> W)
+where
+    S: TokenStore,
+    W: Future<Output = ()>,
+{
+    let key = key("remaining");
+    let held = lease(store, &key).await;
+    assert!(store.save(&key, b"sealed", LONG, &held).await.unwrap());
+    let remaining = async || other.load(&key).await.unwrap().unwrap().sealed().unwrap().1;
+    let first = remaining().await;
+    assert!(first <= LONG && first > LONG - SHORT * 100, "{first:?}");
+    for _ in 0..10 {
+        passes().await;
+    }
+    let later = remaining().await;
+    assert!(later < first, "{later:?} after {first:?}");
+    assert!(store.release(&key, held).await.unwrap());
+}
+
+/// Checks renewal, for all stores.
+async fn is_renewed<S>(store: &S, other: &S)
+where
+    S: TokenStore,
+{
+    let key = key("renewed");
+    let held = lease(store, &key).await;
+    assert!(store.renew(&key, &held, LONG_LEASE).await.unwrap());
+    assert!(other.lease(&key, LONG_LEASE).await.unwrap().is_none());
+    assert!(store.release(&key, held).await.unwrap());
+    // The lease of another store or of another time isn't renewed.
+    assert!(!store.renew(&key, &Lease::new(7), LONG_LEASE).await.unwrap());
+    let next = lease(other, &key).await;
+    assert!(!store.renew(&key, &Lease::new(7), LONG_LEASE).await.unwrap());
+    assert!(other.release(&key, next).await.unwrap());
+}
+
+/// Checks renewal, for stores whose leases expire.
+async fn is_renewed_in_time<S, W>(store: &S, other: &S, passes: impl Fn() -> W)
+where
+    S: TokenStore,
+    W: Future<Output = ()>,
+{
+    let key = key("renewed in time");
+    let held = store.lease(&key, SHORT).await.unwrap().unwrap();
+    assert!(store.renew(&key, &held, LONG_LEASE).await.unwrap());
+    for _ in 0..200 {
+        passes().await;
+        assert!(other.lease(&key, SHORT).await.unwrap().is_none());
+    }
+    // A renewal can also shorten the lease. After its end, there is nothing to renew.
+    assert!(store.renew(&key, &held, SHORT).await.unwrap());
+    let mut looks = 0..LOOKS;
+    let next = loop {
+        looks.next().expect("it is never over");
+        match other.lease(&key, LONG_LEASE).await.unwrap() {
+            Some(next) => break next,
+            None => passes().await,
+        }
+    };
+    assert!(!store.renew(&key, &held, LONG_LEASE).await.unwrap());
+    assert!(other.release(&key, next).await.unwrap());
+    assert!(!store.renew(&key, &held, LONG_LEASE).await.unwrap());
+}
+
+async fn is_deleted<S>(store: &S, other: &S)
+where
+    S: TokenStore,
+{
+    let key = key("deleted");
+    let held = lease(store, &key).await;
+    assert!(!store.delete(&key, &held).await.unwrap());
+    assert!(store.save(&key, b"sealed", LONG, &held).await.unwrap());
+    assert!(store.delete(&key, &held).await.unwrap());
+    assert_eq!(load(other, &key).await, None);
+    assert!(store.save(&key, b"again", LONG, &held).await.unwrap());
+    assert_eq!(load(other, &key).await.as_deref(), Some(&b"again"[..]));
+    assert!(store.release(&key, held).await.unwrap());
 }
 
 #[tokio::test(start_paused = true)]
@@ -135,7 +219,11 @@ async fn memory_keeps_the_contract() {
     let other = store.clone();
     let passes = || tokio::time::advance(Duration::from_millis(1));
     is_stored(&store, &other, passes).await;
+    tells_what_remains(&store, &other, passes).await;
     is_leased_to_one(&store, &other).await;
+    is_renewed(&store, &other).await;
+    is_renewed_in_time(&store, &other, passes).await;
+    is_deleted(&store, &other).await;
     is_fenced(&store, &other, passes).await;
 }
 
@@ -153,7 +241,10 @@ async fn a_folder_keeps_the_contract() {
     let store = FileStore::new(folder.path().join("tokens"));
     let other = FileStore::new(folder.path().join("tokens"));
     is_stored(&store, &other, passes).await;
+    tells_what_remains(&store, &other, passes).await;
     is_leased_to_one(&store, &other).await;
+    is_renewed(&store, &other).await;
+    is_deleted(&store, &other).await;
 }
 
 #[cfg(feature = "redis")]
@@ -166,7 +257,11 @@ async fn redis_keeps_the_contract() {
     let store = RedisStore::open(server.url()).unwrap();
     let other = RedisStore::open(server.url()).unwrap();
     is_stored(&store, &other, passes).await;
+    tells_what_remains(&store, &other, passes).await;
     is_leased_to_one(&store, &other).await;
+    is_renewed(&store, &other).await;
+    is_renewed_in_time(&store, &other, passes).await;
+    is_deleted(&store, &other).await;
     is_fenced(&store, &other, passes).await;
 }
 
@@ -190,7 +285,11 @@ async fn a_cluster_keeps_the_contract() {
     let store = RedisStore::with_connection(client.get_async_connection().await.unwrap());
     let other = RedisStore::with_connection(client.get_async_connection().await.unwrap());
     is_stored(&store, &other, passes).await;
+    tells_what_remains(&store, &other, passes).await;
     is_leased_to_one(&store, &other).await;
+    is_renewed(&store, &other).await;
+    is_renewed_in_time(&store, &other, passes).await;
+    is_deleted(&store, &other).await;
     is_fenced(&store, &other, passes).await;
 }
 

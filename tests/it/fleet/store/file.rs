@@ -35,7 +35,14 @@ async fn save(store: &FileStore, sealed: &[u8]) {
 }
 
 async fn load(store: &FileStore) -> Option<Vec<u8>> {
-    store.load(KEY).await.unwrap()
+    let value = store.load(KEY).await.unwrap()?;
+    Some(value.sealed().unwrap().0.to_vec())
+}
+
+/// Returns what the store says of a file that it didn't write.
+async fn foreign(store: &FileStore) -> String {
+    let value = store.load(KEY).await.unwrap().unwrap();
+    value.sealed().unwrap_err().to_owned()
 }
 
 /// Makes each call on a store that refuses its folder, and returns the errors.
@@ -185,8 +192,7 @@ async fn what_belongs_to_somebody_else_is_refused() {
     }
 }
 
-/// The file is cut somewhere, is too long, or isn't of this store. The store returns the bytes, and
-/// unsealing them fails later.
+/// The file is cut somewhere, is too long, or isn't of this store.
 #[tokio::test]
 async fn a_torn_file_is_no_error_and_the_next_token_mends_it() {
     let (_folder, store) = store();
@@ -195,29 +201,73 @@ async fn a_torn_file_is_no_error_and_the_next_token_mends_it() {
     for length in 0..whole.len() {
         let torn = whole.get(..length).unwrap();
         fs::write(token(&store), torn).unwrap();
-        assert_eq!(load(&store).await.as_deref(), Some(torn), "cut to {length}");
+        let told = foreign(&store).await;
+        assert!(
+            told.ends_with("not a complete token file"),
+            "cut to {length}: {told}"
+        );
     }
     let grown = [whole.as_slice(), b"!"].concat();
     let other = [b"T", whole.get(1..).unwrap()].concat();
     for torn in [grown, other] {
         fs::write(token(&store), &torn).unwrap();
-        assert_eq!(load(&store).await, Some(torn));
+        let told = foreign(&store).await;
+        assert!(
+            told.contains(&token(&store).display().to_string()),
+            "{told}"
+        );
     }
     save(&store, b"next").await;
     assert_eq!(load(&store).await.as_deref(), Some(&b"next"[..]));
 }
 
 #[tokio::test]
-async fn a_file_that_is_too_long_is_refused() {
+async fn a_file_that_is_too_long_is_not_read_and_the_next_token_replaces_it() {
     let (_folder, store) = store();
     save(&store, b"sealed").await;
     fs::write(token(&store), vec![0; 256 * 1024 + 25]).unwrap();
-    let error = store.load(KEY).await.unwrap_err().to_string();
+    let told = foreign(&store).await;
     let path = token(&store).display().to_string();
+    assert!(told.contains(&path), "{told}");
+    save(&store, b"next").await;
+    assert_eq!(load(&store).await.as_deref(), Some(&b"next"[..]));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn the_remaining_time_comes_from_the_file_system_and_not_from_a_clock_of_the_reader() {
+    let (_folder, store) = store();
+    save(&store, b"sealed").await;
+    let file = fs::File::options().write(true).open(token(&store)).unwrap();
+    let remaining = async || {
+        let value = store.load(KEY).await.unwrap();
+        value.map(|value| value.sealed().unwrap().1)
+    };
+    let now = file.metadata().unwrap().modified().unwrap();
+    file.set_modified(now - LONG / 2).unwrap();
+    let left = remaining().await.unwrap();
     assert!(
-        error.contains("256 KiB") && error.contains(&path),
-        "{error}"
+        left <= LONG / 2 && left > LONG / 2 - Duration::from_secs(60),
+        "{left:?}"
     );
+    file.set_modified(now - LONG).unwrap();
+    assert_eq!(remaining().await, None);
+    // The clock was set back after the save, so nothing is known of the value's age.
+    file.set_modified(now + LONG).unwrap();
+    assert_eq!(remaining().await, None);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_lock_file_that_was_removed_is_a_lost_lease() {
+    let (_folder, store) = store();
+    let held = store.lease(KEY, LONG).await.unwrap().unwrap();
+    assert!(store.renew(KEY, &held, LONG).await.unwrap());
+    fs::remove_file(lock(&store)).unwrap();
+    assert!(!store.renew(KEY, &held, LONG).await.unwrap());
+    let next = store.lease(KEY, LONG).await.unwrap().unwrap();
+    assert!(!store.renew(KEY, &held, LONG).await.unwrap());
+    assert!(store.renew(KEY, &next, LONG).await.unwrap());
 }
 
 #[tokio::test]
@@ -238,8 +288,11 @@ async fn a_key_leads_to_no_other_folder() {
     for key in ["", "..", "../key", "a/b", "a.b", "a\\b", "a\0b"] {
         assert!(store.load(key).await.is_err(), "{key}");
         assert!(store.lease(key, LONG).await.is_err(), "{key}");
-        let saved = store.save(key, b"sealed", LONG, &Lease::new(0)).await;
+        let lease = Lease::new(0);
+        let saved = store.save(key, b"sealed", LONG, &lease).await;
         assert!(saved.is_err(), "{key}");
+        assert!(store.renew(key, &lease, LONG).await.is_err(), "{key}");
+        assert!(store.delete(key, &lease).await.is_err(), "{key}");
     }
 }
 

@@ -19,18 +19,26 @@ const KEY: &str = "a-key_of-43-letters";
 const TOKEN: &str = "tower-auth:{a-key_of-43-letters}:token";
 const LEASE: &str = "tower-auth:{a-key_of-43-letters}:lease";
 const LONG: Duration = Duration::from_secs(3600);
+const LONG_LEASE: Duration = Duration::from_secs(100);
 
 fn store(server: &RedisServer) -> RedisStore {
     RedisStore::open(server.url()).unwrap()
 }
 
 async fn lease(store: &RedisStore) -> Lease {
-    let lease = store.lease(KEY, LONG).await.unwrap();
+    let lease = store.lease(KEY, LONG_LEASE).await.unwrap();
     lease.expect("nobody else is there")
 }
 
 async fn load(store: &RedisStore) -> Option<Vec<u8>> {
-    store.load(KEY).await.unwrap()
+    let value = store.load(KEY).await.unwrap()?;
+    Some(value.sealed().unwrap().0.to_vec())
+}
+
+/// Returns what the store says of a value that it didn't write.
+async fn foreign(store: &RedisStore) -> String {
+    let value = store.load(KEY).await.unwrap().unwrap();
+    value.sealed().unwrap_err().to_owned()
 }
 
 /// Returns the text of an error and its causes, as in a log.

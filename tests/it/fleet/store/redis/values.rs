@@ -2,9 +2,11 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tower_auth::fleet::{Lease, TokenStore};
+use tower_auth::fleet::{Lease, RedisStore, TokenStore};
+use tracing::Level;
 
-use super::{KEY, LEASE, LONG, TOKEN, lease, load, number, store, text};
+use super::{KEY, LEASE, LONG, LONG_LEASE, TOKEN, foreign, lease, load, number, store, text};
+use crate::support::log::listen;
 use crate::support::redis_server::RedisServer;
 
 /// Returns the microseconds since 1970. Redis uses the same clock.
@@ -29,9 +31,9 @@ async fn both_keys_of_a_token_end_by_themselves() {
             .rev()
             .collect::<Vec<_>>()
     );
-    for key in keys {
+    for (key, ttl) in keys.into_iter().zip([100, 3_600]) {
         let left: i64 = server.ask(&["TTL", &key]).await.unwrap();
-        assert!((3_590..=3_600).contains(&left), "{key}: {left}");
+        assert!((ttl - 10..=ttl).contains(&left), "{key}: {left}");
     }
 }
 
@@ -47,7 +49,7 @@ async fn a_fencing_token_is_the_time_and_comes_after_that_of_what_is_kept() {
     // A saved fence is this far ahead if the server's clock was set back by an hour since.
     let ahead = now() + 3_600_000_000;
     server
-        .tell(&["SET", TOKEN, &format!("{ahead}sealed")])
+        .tell(&["SET", TOKEN, &format!("{ahead}sealed"), "EX", "60"])
         .await;
     let held = lease(&store).await;
     assert_eq!(held.fence(), ahead + 1);
@@ -66,7 +68,7 @@ async fn what_somebody_else_has_put_there_is_handed_on_and_overwritten() {
     let server = RedisServer::start(&[]).await;
     let store = store(&server);
     for foreign in ["", "short", "no-fence-at-the-beginning", "000000000000000x"] {
-        server.tell(&["SET", TOKEN, foreign]).await;
+        server.tell(&["SET", TOKEN, foreign, "EX", "60"]).await;
         assert_eq!(load(&store).await.as_deref(), Some(foreign.as_bytes()));
         let start = now();
         let held = lease(&store).await;
@@ -111,17 +113,83 @@ async fn a_lease_of_another_store_saves_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_too_long_stays_where_it_is() {
+async fn what_is_too_long_stays_where_it_is_until_the_next_token_replaces_it() {
     let server = RedisServer::start(&[]).await;
     server.tell(&["SETRANGE", TOKEN, "262160", "!"]).await;
     let before = sent(&server).await;
-    let error = text(store(&server).load(KEY).await);
-    assert!(
-        error.contains("256 KiB") && error.contains(TOKEN),
-        "{error}"
-    );
+    let store = store(&server);
+    let told = foreign(&store).await;
+    assert!(told.contains("256 KiB") && told.contains(TOKEN), "{told}");
     let bytes = sent(&server).await - before;
     assert!(bytes < 100_000, "{bytes}");
+    is_replaced(&store).await;
+}
+
+/// Checks that a fetch can replace what is stored under the token's key.
+async fn is_replaced(store: &RedisStore) {
+    let held = lease(store).await;
+    assert!(store.renew(KEY, &held, LONG_LEASE).await.unwrap());
+    assert!(store.save(KEY, b"next", LONG, &held).await.unwrap());
+    assert_eq!(load(store).await.as_deref(), Some(&b"next"[..]));
+    assert!(store.release(KEY, held).await.unwrap());
+}
+
+/// Commands that write a value of another type under a key, or a string that never expires.
+const FOREIGN: [&[&str]; 6] = [
+    &["HSET", "name", "value"],
+    &["RPUSH", "item"],
+    &["SADD", "item"],
+    &["ZADD", "1", "item"],
+    &["XADD", "*", "name", "value"],
+    &["SET", "a string without an end"],
+];
+
+async fn write(server: &RedisServer, key: &str, command: &[&str]) {
+    let command = [&command[..1], &[key], &command[1..]].concat();
+    server.tell(&["DEL", key]).await;
+    server.tell(&command).await;
+}
+
+#[tokio::test]
+async fn a_value_of_another_type_is_named_and_the_next_token_replaces_it() {
+    let server = RedisServer::start(&[]).await;
+    let store = store(&server);
+    for command in FOREIGN {
+        write(&server, TOKEN, command).await;
+        let told = foreign(&store).await;
+        assert!(told.contains(TOKEN), "{command:?}: {told}");
+        is_replaced(&store).await;
+        write(&server, TOKEN, command).await;
+        let held = lease(&store).await;
+        assert!(store.delete(KEY, &held).await.unwrap(), "{command:?}");
+        assert_eq!(load(&store).await, None);
+        assert!(store.release(KEY, held).await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_lease_of_any_process_is_replaced_and_told() {
+    let server = RedisServer::start(&[]).await;
+    let store = store(&server);
+    let hour: &[&str] = &["SET", "1234567890123456", "EX", "3600"];
+    for command in FOREIGN.into_iter().chain([hour]) {
+        write(&server, LEASE, command).await;
+        // Releasing or renewing a lost lease changes nothing.
+        assert!(!store.release(KEY, Lease::new(7)).await.unwrap());
+        assert!(!store.renew(KEY, &Lease::new(7), LONG).await.unwrap());
+        let (log, _listening) = listen();
+        let held = lease(&store).await;
+        let [told] = log.events();
+        told.is(
+            Level::WARN,
+            "replaced a value in Redis that isn't a lease; another program wrote it",
+            [&format!("tower_auth.store.key={LEASE}")],
+        );
+        assert!(store.release(KEY, held).await.unwrap());
+    }
+    // A lease that any process may have written is respected.
+    write(&server, LEASE, &["SET", "1234567890123456", "EX", "120"]).await;
+    assert!(store.lease(KEY, LONG_LEASE).await.unwrap().is_none());
 }
 
 /// Returns how many bytes the server has sent.
