@@ -19,7 +19,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use support::{Report, serve};
 use tower_auth::TokenCache;
-use tower_auth::oauth2::{Client, RefreshToken, RefreshTokenFile, RefreshTokenStore};
+use tower_auth::oauth2::{Client, LoginLock, RefreshToken, RefreshTokenFile, RefreshTokenStore};
 
 #[derive(Deserialize)]
 struct Refresh {
@@ -56,7 +56,8 @@ async fn main() -> Result<(), Report> {
     let file = RefreshTokenFile::new(folder.path().join("refresh-token"));
     // A real program saves the first refresh token after the login.
     let login = SecretString::from("refresh-0");
-    file.save(login).await.map_err(Report::from)?;
+    let saved = file.save(login, &LoginLock::none()).await;
+    saved.map_err(Report::from)?;
 
     for run in 1..=3 {
         // A new client and a new cache simulate a new run of the program.

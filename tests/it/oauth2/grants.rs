@@ -11,4 +11,6 @@ mod redirect_listener;
 mod refresh_token;
 mod refresh_token_file;
 mod saved_first;
+#[cfg(feature = "fleet")]
+mod shared_login;
 mod token_exchange;
