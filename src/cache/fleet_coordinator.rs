@@ -32,7 +32,7 @@ use super::telemetry::Telemetry;
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::error::{BoxError, Error, Kind};
-use crate::fleet::codec::{self, DecodeError, SharedRecord, SharedToken};
+use crate::fleet::codec::{self, DecodeError, NotShareable, SharedRecord, SharedToken};
 use crate::fleet::failure::SharedFailure;
 use crate::fleet::settings::Fleet;
 use crate::fleet::store::token_store::{LONGEST_LEASE, Lease};
@@ -475,24 +475,20 @@ impl Coordinator {
         held: &HeldLease,
         context: &FetchContext<'_>,
     ) -> Result<(), NotCoordinated> {
-        if record
-            .token
-            .as_ref()
-            .is_some_and(|token| !token.can_be_shared())
-        {
+        let encoded = match codec::encode(record, context.clock.now()) {
+            Ok(Some(encoded)) => encoded,
+            Ok(None) => return Ok(()),
+            Err(NotShareable) => {
+                context.telemetry.not_shared();
+                return Ok(());
+            }
+        };
+        let Some(sealed) = self.fleet.sealing.seal(&self.key, &encoded.bytes) else {
             context.telemetry.not_shared();
-            return Ok(());
-        }
-        let encoded = codec::encode(record, context.clock.now());
-        let sealed = encoded.and_then(|(encoded, ttl)| {
-            let sealed = self.fleet.sealing.seal(&self.key, &encoded)?;
-            Some((sealed, ttl))
-        });
-        let Some((sealed, ttl)) = sealed else {
             return Ok(());
         };
         let store = &self.fleet.store;
-        let save = store.save(&self.key, &sealed, ttl, &held.lease);
+        let save = store.save(&self.key, &sealed, encoded.ttl, &held.lease);
         let is_saved = self.call("save", save, context.telemetry).await?;
         if is_saved {
             context.telemetry.store("save", "saved");

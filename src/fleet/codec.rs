@@ -91,11 +91,6 @@ pub(crate) struct SharedRecord {
 const DEFAULT_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl SharedToken {
-    /// Returns whether another process could use the token.
-    pub(crate) fn can_be_shared(&self) -> bool {
-        self.token.stored_as().is_some()
-    }
-
     /// Returns the whole lifetime, counted from the start of the fetch. Returns `None` if the token
     /// never expires.
     fn lifetime(&self) -> Option<Duration> {
@@ -144,32 +139,42 @@ impl SharedToken {
     }
 }
 
-/// Encodes a record. Returns the bytes, and how long the store has to keep them. Returns `None` if
-/// there is nothing to share.
-pub(crate) fn encode(record: &SharedRecord, now: Moment) -> Option<(Zeroizing<Vec<u8>>, Duration)> {
-    let token = record
-        .token
-        .as_ref()
-        .filter(|token| !token.left(now).is_zero());
-    let encoded_token = token.and_then(|token| token.encode(now));
+/// A record in the form in which a store keeps it.
+pub(crate) struct Encoded {
+    pub(crate) bytes: Zeroizing<Vec<u8>>,
+    /// How long the store has to keep the record.
+    pub(crate) ttl: Duration,
+}
+
+/// The error for a token that no other process could use, or that is too long for any header.
+pub(crate) struct NotShareable;
+
+/// Encodes a record. Returns `None` if the record contains nothing that is still valid.
+pub(crate) fn encode(record: &SharedRecord, now: Moment) -> Result<Option<Encoded>, NotShareable> {
+    let token = record.token.as_ref();
+    let token = token.filter(|token| !token.left(now).is_zero());
     let failure = record.failure.as_ref();
-    let token_left = encoded_token
-        .as_ref()
-        .and(token)
-        .map(|token| token.left(now));
-    let failure_left = failure.map(|failure| failure.valid_for);
-    let ttl = token_left.max(failure_left)?;
+    let token_left = token.map(|token| token.left(now));
+    let Some(ttl) = token_left.max(failure.map(|failure| failure.valid_for)) else {
+        return Ok(None);
+    };
     let encoded = EncodedRecord {
         kept: millis(ttl),
-        token: encoded_token,
+        token: match token {
+            Some(token) => Some(token.encode(now).ok_or(NotShareable)?),
+            None => None,
+        },
         failure: failure.map(SharedFailure::encode),
     };
     // Allocates the maximum length. A buffer that grows leaves copies in memory that aren't
     // zeroized.
     let room = token.map_or(0, SharedToken::longest) + failure.map_or(0, SharedFailure::longest);
     let mut bytes = Zeroizing::new(Vec::with_capacity(room + 64));
-    serde_json::to_writer(&mut *bytes, &encoded).ok()?;
-    (bytes.len() <= LONGEST).then_some((bytes, ttl))
+    serde_json::to_writer(&mut *bytes, &encoded).map_err(|_| NotShareable)?;
+    match bytes.len() <= LONGEST {
+        true => Ok(Some(Encoded { bytes, ttl })),
+        false => Err(NotShareable),
+    }
 }
 
 /// Why this process can't use a stored value.

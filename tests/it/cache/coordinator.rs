@@ -7,8 +7,10 @@ use tower_auth_test::{Fetches, controlled_source};
 
 use crate::support::breakable_store::BreakableStore;
 
+mod clocks;
 #[cfg(feature = "dpop")]
 mod dpop;
+mod outages;
 mod process_deaths;
 mod store_calls;
 mod store_failures;

@@ -76,7 +76,7 @@ async fn a_store_sees_no_token() {
     for word in ["reports", "Bearer", "secret", "authorization"] {
         assert!(!text.contains(word), "{text}");
     }
-    assert!(text.starts_with("TA\u{1}S\u{7}2026-11"), "{text}");
+    assert!(text.starts_with("TA\u{2}S\u{7}2026-11"), "{text}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -144,8 +144,8 @@ async fn a_value_of_one_key_is_none_under_another() {
 #[tokio::test(start_paused = true)]
 async fn a_value_that_is_not_sealed_is_none_to_one_who_seals() {
     let store = stocked().await;
-    let written = r#"{"form":{"header":{"name":"authorization","scheme":"Bearer "}},"secret":"planted","requested":1000000000}"#;
-    store.put([b"TA\x01P", key().to_text().as_bytes(), written.as_bytes()].concat());
+    let written = r#"{"kept":60000,"token":{"form":{"header":{"name":"authorization","scheme":"Bearer "}},"secret":"planted","age":0}}"#;
+    store.put([b"TA\x02P", key().to_text().as_bytes(), written.as_bytes()].concat());
     assert_eq!(taken(&store, store.fleet()).await, ignored("wrong_kind"));
 }
 
@@ -173,7 +173,7 @@ async fn keys_rotate_with_no_token_lost() {
     let with = |keys: Keyring| Fleet::new(fresh.clone(), keys).key(key());
     let rotated = fresh.process_of(with(rotated), ScriptedSource::expiring(HOUR));
     rotated.token().await.unwrap();
-    assert!(fresh.stored()[0].starts_with(b"TA\x01S\x072027-05"));
+    assert!(fresh.stored()[0].starts_with(b"TA\x02S\x072027-05"));
     taken(&fresh, with(ready)).await.unwrap();
 }
 

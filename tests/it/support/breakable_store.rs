@@ -56,6 +56,7 @@ struct Inner {
     leases: HashMap<String, (u64, Instant)>,
     fence: u64,
     faults: HashMap<&'static str, Fault>,
+    loses_leases: bool,
     calls: Vec<&'static str>,
     /// The value that appears when the next lease is granted.
     saved_before_lease: Option<Value>,
@@ -103,6 +104,11 @@ impl BreakableStore {
     /// Makes an operation fail or hang from now on.
     pub(crate) fn breaks(&self, operation: &'static str, fault: Fault) {
         self.lock().faults.insert(operation, fault);
+    }
+
+    /// Loses each lease as soon as it is granted.
+    pub(crate) fn loses_leases(&self) {
+        self.lock().loses_leases = true;
     }
 
     pub(crate) fn works_again(&self) {
@@ -239,9 +245,10 @@ impl TokenStore for BreakableStore {
         if let Some(value) = inner.saved_before_lease.take() {
             inner.values.insert(key.to_owned(), value);
         }
-        inner
-            .leases
-            .insert(key.to_owned(), (fence, Instant::now() + ttl));
+        if !inner.loses_leases {
+            let lease = (fence, Instant::now() + ttl);
+            inner.leases.insert(key.to_owned(), lease);
+        }
         Ok(Some(Lease::new(fence)))
     }
 

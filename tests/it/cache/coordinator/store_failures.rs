@@ -7,7 +7,7 @@ use tower_auth::{Error, Reason, Token, TokenCache, TokenSource};
 use tower_auth_test::ScriptedSource;
 use tracing::Level;
 
-use crate::support::breakable_store::{BreakableStore, Fault, lose_a_lease, wait_in_vain};
+use crate::support::breakable_store::{BreakableStore, Fault, key, lose_a_lease, wait_in_vain};
 use crate::support::log::listen;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -160,6 +160,7 @@ async fn a_value_that_cannot_be_used_is_told_and_overwritten() {
         "ignored a value in the shared store that this process can't use as a token",
         [
             "tower_auth.cache=orders",
+            &format!("tower_auth.store.key={}", key().to_text()),
             "tower_auth.store.ignored=corrupt",
         ],
     );
@@ -280,9 +281,12 @@ fn what_the_store_does_is_counted() {
 
 /// A source with a one-time grant.
 #[derive(Clone)]
-struct OneTime(ScriptedSource);
+pub(super) struct OneTime<S>(pub(super) S);
 
-impl TokenSource for OneTime {
+impl<S> TokenSource for OneTime<S>
+where
+    S: TokenSource,
+{
     async fn fetch(&self, reason: Reason) -> Result<Token, Error> {
         self.0.fetch(reason).await
     }

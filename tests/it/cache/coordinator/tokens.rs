@@ -242,7 +242,7 @@ async fn an_error_of_the_source_is_told_as_it_is() {
     let error = store.process(source.clone()).token().await.unwrap_err();
     assert!(error.is_source(), "{error}");
     assert_eq!(source.fetches(), 1);
-    assert_eq!(store.calls(), ["load", "lease", "load", "release"]);
+    assert_eq!(store.calls(), ["load", "lease", "load", "save", "release"]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use futures_util::FutureExt;
 use tower_auth::fleet::{RedisStore, TokenStore};
 
-use super::{KEY, LEASE, LONG, TOKEN, lease, load, number, store, text};
+use super::{KEY, LEASE, LONG, lease, load, number, store, text};
 use crate::support::redis_server::RedisServer;
 
 #[tokio::test]
@@ -23,29 +23,6 @@ async fn a_flush_between_lease_and_save_costs_nobody_anything() {
     assert!(!store.release(KEY, held).await.unwrap());
     assert!(store.lease(KEY, LONG).await.unwrap().is_none());
     assert!(store.release(KEY, next).await.unwrap());
-}
-
-#[tokio::test]
-async fn a_key_of_another_type_is_an_error() {
-    let server = RedisServer::start(&[]).await;
-    let store = store(&server);
-    let held = lease(&store).await;
-    for key in [TOKEN, LEASE] {
-        server.tell(&["DEL", key]).await;
-        server.tell(&["RPUSH", key, "somebody's list"]).await;
-    }
-    let errors = [
-        text(store.load(KEY).await),
-        text(store.save(KEY, b"sealed", LONG, &held).await),
-        text(store.release(KEY, held).await),
-        text(store.lease(KEY, LONG).await),
-    ];
-    for error in errors {
-        assert!(error.contains("WRONGTYPE"), "{error}");
-    }
-    server.tell(&["DEL", TOKEN]).await;
-    assert!(text(store.lease(KEY, LONG).await).contains("WRONGTYPE"));
-    assert_eq!(server.ask::<u64>(&["LLEN", LEASE]).await.unwrap(), 1);
 }
 
 #[tokio::test]

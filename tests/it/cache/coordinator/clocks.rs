@@ -1,0 +1,121 @@
+//! Processes whose clocks differ share tokens, and send none after its end.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use tokio::time::{Instant, sleep};
+use tower_auth::cache::{Clock, Moment, Quota};
+use tower_auth::{Error, Reason, Token, TokenCache};
+
+use super::{HOUR, SECOND};
+use crate::support::breakable_store::BreakableStore;
+
+/// How far the clocks of two processes differ.
+const SKEW: Duration = Duration::from_secs(120);
+
+/// A clock that is wrong by `ahead` or `behind`.
+fn clock(ahead: Duration, behind: Duration) -> Clock {
+    let right = Clock::tokio();
+    let start = Instant::now();
+    Clock::custom(move || {
+        let wall: SystemTime = right.now().wall() + ahead - behind;
+        Moment::new(start.elapsed(), wall)
+    })
+}
+
+/// The ends of the issued tokens, by Tokio's clock.
+#[derive(Clone, Default)]
+struct Issuer {
+    ends: Arc<Mutex<HashMap<String, Instant>>>,
+}
+
+impl Issuer {
+    fn issue(&self, lifetime: Duration) -> Result<Token, Error> {
+        let mut ends = self.ends.lock().unwrap();
+        let secret = format!("token-{}", ends.len() + 1);
+        ends.insert(secret.clone(), Instant::now() + lifetime);
+        Ok(Token::bearer(secret)?.expires_in(lifetime))
+    }
+
+    fn issued(&self) -> usize {
+        self.ends.lock().unwrap().len()
+    }
+
+    fn is_good(&self, token: &Token) -> bool {
+        self.ends.lock().unwrap()[token.secret()] > Instant::now()
+    }
+}
+
+/// Lets two processes use tokens for ten lifetimes. Returns the number of tokens, and the number of
+/// times that a process got a token after its end.
+async fn run(clocks: [Clock; 2], lifetime: Duration) -> (usize, usize) {
+    let store = BreakableStore::default();
+    let issuer = Issuer::default();
+    let processes: [TokenCache; 2] = clocks.map(|clock| {
+        let issuer = issuer.clone();
+        let source = move |_: Reason| {
+            let issuer = issuer.clone();
+            async move { issuer.issue(lifetime) }
+        };
+        let settings = store.settings(source).clock(clock);
+        settings.fleet(store.fleet()).unwrap().build()
+    });
+    let mut late = 0;
+    let end = Instant::now() + lifetime * 10;
+    while Instant::now() < end {
+        for process in &processes {
+            let token = process.token().await.unwrap();
+            late += usize::from(!issuer.is_good(&token));
+        }
+        sleep(SECOND / 4).await;
+    }
+    (issuer.issued(), late)
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_process_gets_a_token_after_its_end_though_the_clocks_differ_by_two_minutes() {
+    let zero = Duration::ZERO;
+    for lifetime in [20, 60, 600].map(Duration::from_secs) {
+        let right = || clock(zero, zero);
+        let (without_skew, late) = run([right(), right()], lifetime).await;
+        assert_eq!(late, 0, "{lifetime:?}");
+        for wrong in [(SKEW, zero), (zero, SKEW)] {
+            let wrong = || clock(wrong.0, wrong.1);
+            for clocks in [[right(), wrong()], [wrong(), right()]] {
+                let (issued, late) = run(clocks, lifetime).await;
+                assert_eq!(late, 0, "{lifetime:?}");
+                assert_eq!(issued, without_skew, "they still share: {lifetime:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_date_of_one_process_is_a_remaining_time_for_another() {
+    let store = BreakableStore::default();
+    let right = Clock::tokio();
+    let ahead = clock(SKEW, Duration::ZERO);
+    let source = {
+        let ahead = ahead.clone();
+        move |_: Reason| {
+            let now = ahead.now().wall();
+            async move {
+                let quota = Quota::new("requests", 5).of(100).until(now + HOUR / 2);
+                let token = Token::bearer("token")?.expires_at(now + HOUR);
+                Ok::<_, Error>(token.refresh_in(HOUR / 4).with_quotas([quota]))
+            }
+        }
+    };
+    let first = store.settings(source).clock(ahead).fleet(store.fleet());
+    first.unwrap().build().token().await.unwrap();
+    sleep(100 * SECOND).await;
+    let other = store.process(|_| async { panic!("a second fetch") });
+    other.token().await.unwrap();
+    let status = other.status();
+    let now = right.now().wall();
+    let left = |time: SystemTime| time.duration_since(now).unwrap().as_secs_f64().round();
+    assert_eq!(left(status.expires_at().unwrap()), 3500.0);
+    assert_eq!(left(status.refresh_at().unwrap()), 800.0);
+    assert_eq!(left(status.quotas()[0].resets_at().unwrap()), 1700.0);
+}
