@@ -132,7 +132,7 @@ async fn the_store_sees_no_login_and_another_key_opens_none() {
     let sealed = value.sealed().unwrap().0.to_vec();
     assert!(!sealed.windows(7).any(|bytes| bytes == b"planted"));
 
-    let other = Keyring::new("other", "b3RoZXIga2V5IG9mIHRoZSBmbGVldCBvZiB0ZXN0IQ==");
+    let other = Keyring::new("other", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=");
     let other = SharedLogin::new(store.clone(), other.unwrap(), &login());
     let error = other.load().await.unwrap_err().to_string();
     assert!(error.contains("unknown_key"), "{error}");
@@ -198,11 +198,11 @@ async fn a_login_of_unknown_age_is_not_lost() {
     use tower_auth::fleet::FileStore;
 
     let folder = tempfile::tempdir().unwrap();
-    let store = FileStore::new(folder.path());
+    let store = FileStore::new(folder.path().join("tokens"));
     let one = SharedLogin::new(store, keyring(), &login());
     let held = lock(&one).await.unwrap();
     save(&one, "refresh-0", &held).await.unwrap();
-    let files = std::fs::read_dir(folder.path()).unwrap();
+    let files = std::fs::read_dir(folder.path().join("tokens")).unwrap();
     for file in files.map(|file| file.unwrap().path()) {
         let file = std::fs::File::options().write(true).open(file).unwrap();
         let later = std::time::SystemTime::now() + Duration::from_secs(3600);
