@@ -739,3 +739,58 @@ async fn a_fleet_whose_folder_others_may_use_sends_no_refresh_token_twice() {
     assert!(tokens.iter().all(Result::is_err), "{tokens:?}");
     assert_eq!(server.sent(), Vec::<String>::new());
 }
+
+/// The store's access token is still good, but the store's refresh token isn't.
+#[tokio::test(start_paused = true)]
+async fn an_unsaved_refresh_token_is_saved_before_a_saved_access_token_is_used() {
+    let (server, store) = (Rotating::default(), LockingStore::holding("refresh-0"));
+    let process = server.process(&store);
+    fetch(&process, Reason::First).await.unwrap();
+    store.breaks("save", StoreFault::Fails);
+    fetch(&process, Reason::Forced).await.unwrap_err();
+    store.works_again();
+    assert_eq!(fetch(&process, Reason::First).await.unwrap(), "access-3");
+    assert_eq!(store.saves(), ["refresh-1", "refresh-2", "refresh-3"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_logout_whose_lock_was_lost_takes_the_lock_again() {
+    let (source, store, server) = logging_out(200);
+    store.breaks("confirm", StoreFault::LosesLock);
+    source.close(None).await.unwrap();
+    let locks = store.calls().into_iter().filter(|call| *call == "lock");
+    assert_eq!((locks.count(), server.requests().len()), (2, 1));
+    assert_eq!(store.login(), None);
+}
+
+/// A code must not be spent if its login can't be saved.
+#[tokio::test(start_paused = true)]
+async fn a_login_waits_for_the_lock_before_it_sends_the_code() {
+    use tower_auth::oauth2::{DeviceAuthorization, RefreshTokenStore};
+
+    const PROMPT: &str = r#"{"device_code":"d","user_code":"u","expires_in":100,
+        "verification_uri":"https://id.example.com/activate"}"#;
+    let store = LockingStore::holding("an old login");
+    let server = ScriptedServer::new(|_| {
+        ScriptedResponse::json(400, r#"{"error":"access_denied"}"#).after(Duration::from_secs(1))
+    });
+    server.respond_next(ScriptedResponse::json(200, PROMPT));
+    let client = Client::new(URL, ID, SECRET).unwrap();
+    let client = client.transport(server.clone());
+    let login = DeviceAuthorization::new(client, "https://id.example.com/device").unwrap();
+    let login = login.store(store.clone());
+    let prompt = login.begin().await.unwrap();
+    let held = store.lock(HOUR).await.unwrap().unwrap();
+    let mut finishing = tokio_test::task::spawn(login.finish(prompt));
+    assert!(
+        timeout(Duration::from_secs(10), &mut finishing)
+            .await
+            .is_err()
+    );
+    assert_eq!(server.requests().len(), 1);
+    drop(held);
+    let error = finishing.await.unwrap_err();
+    assert!(error.is_access_denied(), "{error}");
+    assert!(store.calls().ends_with(&["unlock"]) && !store.is_locked());
+    assert_eq!(store.login().as_deref(), Some("an old login"));
+}

@@ -498,3 +498,51 @@ async fn a_process_that_may_only_read_is_told_what_it_lacks() {
     assert!(told("refused ").contains(&advice), "{lines:?}");
     set_mode(folder.path(), 0o700);
 }
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_link_in_place_of_the_lock_is_not_followed() {
+    let folder = folder();
+    let file = RefreshTokenFile::new(folder.path().join("token"));
+    let target = folder.path().join("target");
+    std::os::unix::fs::symlink(&target, beside(&file, ".lock")).unwrap();
+    let error = file.lock(Duration::ZERO).await.unwrap_err().to_string();
+    assert!(error.contains("token.lock"), "{error}");
+    assert!(!target.exists());
+}
+
+/// The disk was full during the last save of this process.
+#[tokio::test]
+async fn the_rest_of_an_earlier_save_does_not_hinder_the_next_one() {
+    let folder = folder();
+    let file = RefreshTokenFile::new(folder.path().join("token"));
+    let held = lock(&file).await.unwrap();
+    plant(&beside(&file, ".next"), "cut o");
+    file.save(SecretString::from("next"), &held).await.unwrap();
+    assert_eq!(load(&file).await.as_deref(), Some("next"));
+}
+
+/// The writing of a save goes on after its future was dropped, and nobody may disturb it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn saves_that_are_cancelled_leave_a_whole_file() {
+    let folder = folder();
+    let file = RefreshTokenFile::new(folder.path().join("token"));
+    let held = lock(&file).await.unwrap();
+    for number in 0..200 {
+        let login = format!("{number}:{}", "x".repeat(20_000));
+        let save = file.save(SecretString::from(login), &held);
+        drop(tokio::time::timeout(Duration::from_micros(50), save).await);
+    }
+    file.save(SecretString::from("last"), &held).await.unwrap();
+    drop(held);
+    let held = loop {
+        // The writes that were cancelled keep the lock until they have ended.
+        if let Some(held) = lock(&file).await {
+            break held;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert_eq!(load(&file).await.as_deref(), Some("last"));
+    assert!(!beside(&file, ".next").exists());
+    drop(held);
+}
