@@ -47,28 +47,33 @@ impl Issuer {
     }
 }
 
-/// Lets two processes use tokens for ten lifetimes. Returns the number of tokens, and the number of
-/// times that a process got a token after its end.
+/// Lets two processes use tokens for ten lifetimes. Each process starts again from time to time, so
+/// that it loads tokens of any age. Returns the number of tokens, and the number of times that a
+/// process got a token after its end.
 async fn run(clocks: [Clock; 2], lifetime: Duration) -> (usize, usize) {
     let store = BreakableStore::default();
     let issuer = Issuer::default();
-    let processes: [TokenCache; 2] = clocks.map(|clock| {
+    let start = |clock: &Clock| -> TokenCache {
         let issuer = issuer.clone();
         let source = move |_: Reason| {
             let issuer = issuer.clone();
             async move { issuer.issue(lifetime) }
         };
-        let settings = store.settings(source).clock(clock);
+        let settings = store.settings(source).clock(clock.clone());
         settings.fleet(store.fleet()).unwrap().build()
-    });
+    };
+    let mut processes = clocks.each_ref().map(start);
     let mut late = 0;
-    let end = Instant::now() + lifetime * 10;
-    while Instant::now() < end {
-        for process in &processes {
+    let pause = lifetime / 80;
+    for round in 0..800 {
+        for (n, process) in processes.iter_mut().enumerate() {
+            if round % [37, 53][n] == 0 {
+                *process = start(&clocks[n]);
+            }
             let token = process.token().await.unwrap();
             late += usize::from(!issuer.is_good(&token));
         }
-        sleep(SECOND / 4).await;
+        sleep(pause).await;
     }
     (issuer.issued(), late)
 }
@@ -85,7 +90,7 @@ async fn no_process_gets_a_token_after_its_end_though_the_clocks_differ_by_two_m
             for clocks in [[right(), wrong()], [wrong(), right()]] {
                 let (issued, late) = run(clocks, lifetime).await;
                 assert_eq!(late, 0, "{lifetime:?}");
-                assert_eq!(issued, without_skew, "they still share: {lifetime:?}");
+                assert!(issued <= without_skew + 1, "they still share: {lifetime:?}");
             }
         }
     }
@@ -101,7 +106,7 @@ async fn a_date_of_one_process_is_a_remaining_time_for_another() {
         move |_: Reason| {
             let now = ahead.now().wall();
             async move {
-                let quota = Quota::new("requests", 5).of(100).until(now + HOUR / 2);
+                let quota = Quota::new("requests", 50).of(100).until(now + HOUR / 2);
                 let token = Token::bearer("token")?.expires_at(now + HOUR);
                 Ok::<_, Error>(token.refresh_in(HOUR / 4).with_quotas([quota]))
             }

@@ -199,6 +199,8 @@ async fn when_a_process_dies_during_a_refresh_no_caller_of_the_others_waits() {
         while Instant::now() < end {
             drop(tokio::time::timeout(Duration::from_millis(1), dying.token()).await);
             if dying.status().fetching().is_some() {
+                // The process dies while it has the lease.
+                run_until_idle().await;
                 mortal.kill();
             }
             for other in &others {
