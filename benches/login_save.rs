@@ -74,7 +74,14 @@ fn redis(folder: &Path, sync: &str) -> Option<(Redis, String)> {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr();
     let port = port.unwrap().port().to_string();
     let child = Command::new("redis-server")
-        .args(["--port", &port, "--bind", "127.0.0.1", "--appendonly", "yes"])
+        .args([
+            "--port",
+            &port,
+            "--bind",
+            "127.0.0.1",
+            "--appendonly",
+            "yes",
+        ])
         .args(["--appendfsync", sync, "--dir"])
         .arg(folder)
         .stdout(Stdio::null())

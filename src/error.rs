@@ -21,9 +21,9 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 /// [`code`](Error::code) and [`description`](Error::description). [`Display`](fmt::Display) prints
 /// this error only; [`source`](StdError::source) returns its cause.
 ///
-/// The text of an error never contains a secret or a token. It contains only one part of a server's
-/// response: the fields of RFC 6749 §5.2. These fields are shortened, and control characters are
-/// removed.
+/// The text of an error never contains a secret or a token. Of a server's response, it contains only
+/// the fields of RFC 6749 §5.2, and other fields with which servers explain an error, such as
+/// `message` and `error_code`. These fields are shortened, and control characters are removed.
 ///
 /// # Example
 ///
@@ -133,7 +133,11 @@ pub(crate) struct Reply {
     pub(crate) status: Option<StatusCode>,
     pub(crate) code: Option<String>,
     pub(crate) description: Option<String>,
+    /// What a response says in other fields than those of the RFC.
+    pub(crate) remarks: Option<String>,
     pub(crate) retry_after: Option<Duration>,
+    /// Whether the user's settings say that the code means an invalid grant.
+    pub(crate) is_invalid_grant: bool,
 }
 
 /// Codes that mean a permanent error, with any status (RFC 6749 §5.2).
@@ -282,6 +286,7 @@ impl Error {
     pub(crate) fn with_reply(self, mut reply: Reply) -> Self {
         reply.code = reply.code.as_deref().map(sanitize);
         reply.description = reply.description.as_deref().map(sanitize);
+        reply.remarks = reply.remarks.as_deref().map(sanitize);
         self.edit(|inner| inner.reply = Some(reply))
     }
 
@@ -479,9 +484,10 @@ impl Error {
     }
 
     /// Returns `true` if the grant is invalid, expired or revoked (`invalid_grant`, RFC 6749 §5.2).
-    /// A grant is a code, a refresh token or an assertion.
+    /// A grant is a code, a refresh token or an assertion. Other codes count if
+    /// [`login_required_code`](crate::oauth2::TokenResponseFormat::login_required_code) names them.
     pub fn is_invalid_grant(&self) -> bool {
-        self.has_code("invalid_grant")
+        self.has_code("invalid_grant") || self.reply().is_some_and(|reply| reply.is_invalid_grant)
     }
 
     /// Returns `true` if a person has to log in again, so another attempt won't help. Either there
@@ -514,7 +520,8 @@ impl Error {
     }
 
     /// Returns the `error` code of the token endpoint's response (RFC 6749 §5.2), such as
-    /// `invalid_client`.
+    /// `invalid_client`. For some servers, a
+    /// [setting](crate::oauth2::TokenResponseFormat::error_code_field) names another field.
     pub fn code(&self) -> Option<&str> {
         self.reply()?.code.as_deref()
     }
@@ -546,6 +553,9 @@ impl Error {
         let known = PERMANENT.iter().chain(PASSING).chain(OTHER_CODES);
         if let Some(code) = known.copied().find(|code| self.has_code(code)) {
             return code;
+        }
+        if self.is_invalid_grant() {
+            return "invalid_grant";
         }
         match self.inner.kind {
             Kind::Config => "config",
@@ -579,6 +589,9 @@ impl fmt::Display for Error {
         write!(f, " ({}", said.join(", "))?;
         if let Some(description) = &reply.description {
             write!(f, ": {description}")?;
+        }
+        if let Some(remarks) = &reply.remarks {
+            write!(f, "; {remarks}")?;
         }
         f.write_str(")")
     }

@@ -2,6 +2,7 @@
 //! to use it, and the failure of the last fetch.
 
 use std::borrow::Cow;
+use std::io;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -12,11 +13,15 @@ use crate::clock::Moment;
 use crate::error::Error;
 use crate::quota::Quota;
 use crate::source::token_source::DynTokenSource;
+use crate::token::extra_fields::ExtraFields;
 use crate::token::issued_token::{Expiry, RefreshHint, StoredAs, Token};
 
-/// The maximum length of an encoded token, in bytes. It is several times the length of any token
-/// that fits in a header.
+/// The maximum length of an encoded token, in bytes, without the fields that no request needs. It is
+/// several times the length of any token that fits in a header.
 const LONGEST: usize = 64 * 1024;
+
+/// The maximum length with these fields: the ID token and the extra fields of the response.
+const LONGEST_WITH_DETAILS: usize = 2 * LONGEST;
 
 /// The JSON form of what a store keeps under one key.
 ///
@@ -61,6 +66,10 @@ struct EncodedToken<'a> {
     /// The quotas that the server reported with the token, for the other processes.
     #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
     quotas: Vec<EncodedQuota<'a>>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    id_token: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    extra: Option<Cow<'a, ExtraFields>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -128,14 +137,9 @@ impl SharedToken {
             refresh_within,
             scope: token.scope().map(Cow::from),
             quotas: quotas.map(|quota| encode_quota(quota, now)).collect(),
+            id_token: None,
+            extra: None,
         })
-    }
-
-    /// Returns a bound for the length of the encoded token.
-    fn longest(&self) -> usize {
-        let texts = self.token.secret().len() + self.token.scope().map_or(0, str::len);
-        // JSON encodes a byte in at most six bytes (`\u0000`).
-        6 * texts + 512 * self.token.quotas().len() + 1024
     }
 }
 
@@ -158,7 +162,7 @@ pub(crate) fn encode(record: &SharedRecord, now: Moment) -> Result<Option<Encode
     let Some(ttl) = token_left.max(failure.map(|failure| failure.valid_for)) else {
         return Ok(None);
     };
-    let encoded = EncodedRecord {
+    let mut encoded = EncodedRecord {
         kept: millis(ttl),
         token: match token {
             Some(token) => Some(token.encode(now).ok_or(NotShareable)?),
@@ -166,14 +170,41 @@ pub(crate) fn encode(record: &SharedRecord, now: Moment) -> Result<Option<Encode
         },
         failure: failure.map(SharedFailure::encode),
     };
-    // Allocates the maximum length. A buffer that grows leaves copies in memory that aren't
-    // zeroized.
-    let room = token.map_or(0, SharedToken::longest) + failure.map_or(0, SharedFailure::longest);
-    let mut bytes = Zeroizing::new(Vec::with_capacity(room + 64));
+    if length(&encoded)? > LONGEST {
+        return Err(NotShareable);
+    }
+    if let (Some(SharedToken { token, .. }), Some(encoded)) = (token, &mut encoded.token) {
+        encoded.id_token = token.id_token().map(Cow::from);
+        encoded.extra = token.extra_fields().map(Cow::Borrowed);
+    }
+    let length = length(&encoded)?;
+    if length > LONGEST_WITH_DETAILS {
+        return Err(NotShareable);
+    }
+    // A buffer that grows leaves copies in memory that aren't zeroized.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(length));
     serde_json::to_writer(&mut *bytes, &encoded).map_err(|_| NotShareable)?;
-    match bytes.len() <= LONGEST {
-        true => Ok(Some(Encoded { bytes, ttl })),
-        false => Err(NotShareable),
+    Ok(Some(Encoded { bytes, ttl }))
+}
+
+/// Returns the length of the JSON, without making it.
+fn length(encoded: &EncodedRecord<'_>) -> Result<usize, NotShareable> {
+    let mut length = Length(0);
+    serde_json::to_writer(&mut length, encoded).map_err(|_| NotShareable)?;
+    Ok(length.0)
+}
+
+/// Counts the bytes that are written.
+struct Length(usize);
+
+impl io::Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -235,6 +266,12 @@ fn decode_token(
     }
     if let Some(scope) = &encoded.scope {
         token = token.with_scope(scope.as_ref());
+    }
+    if let Some(id_token) = &encoded.id_token {
+        token = token.with_id_token(id_token.as_ref());
+    }
+    if let Some(extra) = &encoded.extra {
+        token = token.with_extra_fields(extra.clone().into_owned());
     }
     let saved = now.minus(since_save);
     let quotas = encoded.quotas.iter();

@@ -110,15 +110,6 @@ impl SharedFailure {
             valid_for: left.max(retry_after.unwrap_or_default()),
         })
     }
-
-    /// Returns a bound for the length of the encoded failure.
-    pub(super) fn longest(&self) -> usize {
-        let texts = self.error.as_ref().map_or(0, |error| {
-            let reply = [error.code(), error.description()];
-            error.to_string().len() + reply.into_iter().flatten().map(str::len).sum::<usize>()
-        });
-        6 * texts + 256
-    }
 }
 
 pub(super) fn millis(span: Duration) -> u64 {
@@ -162,6 +153,7 @@ fn decode(encoded: &EncodedError<'_>, since_save: Duration) -> Option<Error> {
             code: encoded.code.clone().map(Cow::into_owned),
             description: encoded.description.clone().map(Cow::into_owned),
             retry_after,
+            ..Reply::default()
         }),
         _ => retry_after.into_iter().fold(error, Error::with_retry_after),
     };

@@ -1,16 +1,21 @@
 //! The response of an endpoint, read completely and within a size limit.
 
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
 use std::time::SystemTime;
 
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, StatusCode};
 use http_body::Body;
-use http_body_util::BodyExt;
+use tokio::time::Instant;
 use zeroize::{Zeroize, Zeroizing};
 
+use super::body_value::Malformed;
 use super::default_transport::no_response;
 use super::redact::Redactor;
-use super::response_fields::{self, Malformed, ResponseFields};
+use super::response_fields::ResponseFields;
+use super::token_response_format::TokenResponseFormat;
 use super::transport::RawResponse;
 use crate::error::{BoxError, Error, Kind, Reply};
 
@@ -22,6 +27,12 @@ const RESPONSE_LIMIT: usize = 64 * 1024;
 /// The initial capacity in bytes of the buffer for a body. Most bodies are shorter.
 const INITIAL_CAPACITY: usize = 4 * 1024;
 
+tokio::task_local! {
+    /// When the timeout of the current request ends. If a body isn't complete by then, the bytes
+    /// that arrived are kept.
+    pub(crate) static DEADLINE: Instant;
+}
+
 /// A response whose body has been read.
 pub(crate) struct EndpointResponse {
     pub(crate) status: StatusCode,
@@ -31,6 +42,7 @@ pub(crate) struct EndpointResponse {
     pub(crate) started: SystemTime,
     /// Hides the values in the query of the request's address.
     pub(crate) sent: Redactor,
+    pub(crate) format: Arc<TokenResponseFormat>,
 }
 
 /// A response whose body may be cut off.
@@ -46,6 +58,8 @@ pub(crate) enum ReadError {
     Redirect(StatusCode),
     TooLong(StatusCode),
     Broken(BoxError),
+    /// The timeout ended before the body.
+    Stalled,
 }
 
 impl EndpointResponse {
@@ -61,9 +75,12 @@ impl EndpointResponse {
         }
     }
 
-    /// Reads the fields of the JSON body (RFC 6749).
+    /// Reads the fields of the body.
     pub(crate) fn fields(&self) -> Result<ResponseFields, Malformed> {
-        response_fields::parse(&self.body)
+        match self.format.read(&self.headers, &self.body, true) {
+            (fields, None) => Ok(fields),
+            (_, Some(malformed)) => Err(malformed),
+        }
     }
 }
 
@@ -80,8 +97,10 @@ impl PartialResponse {
         }
         let mut bytes = Zeroizing::new(Vec::with_capacity(INITIAL_CAPACITY));
         let mut cut_off = collect(status, body, &mut bytes).await.err();
-        if cut_off.is_some() && !status.is_success() {
-            // A refusal is usable without its body, because the body only explains the refusal.
+        let has_ended = !matches!(cut_off, None | Some(ReadError::Stalled));
+        if has_ended && !status.is_success() {
+            // A refusal is usable without its body, because the body only explains the refusal. If
+            // the body stalls, another attempt may show whether the refusal is permanent.
             (bytes, cut_off) = (Zeroizing::default(), None);
         }
         let response = EndpointResponse {
@@ -90,6 +109,7 @@ impl PartialResponse {
             body: bytes,
             started,
             sent: Redactor::default(),
+            format: Arc::default(),
         };
         Ok(Self { response, cut_off })
     }
@@ -111,6 +131,10 @@ impl ReadError {
             Self::Broken(error) => {
                 let message = format!("{endpoint} could not be reached, or the connection broke");
                 no_response(message, error)
+            }
+            Self::Stalled => {
+                let message = format!("{endpoint} took too long to send its response");
+                Error::new(Kind::Timeout, message)
             }
         }
     }
@@ -135,8 +159,15 @@ where
     B: Body<Data = Bytes, Error = BoxError>,
 {
     let mut body = std::pin::pin!(body);
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(ReadError::Broken)?.into_data() else {
+    let mut next = async || {
+        poll_fn(|cx| match body.as_mut().poll_frame(cx) {
+            Poll::Pending if is_past_deadline() => Poll::Ready(Some(Err(ReadError::Stalled))),
+            frame => frame.map(|frame| frame.map(|it| it.map_err(ReadError::Broken))),
+        })
+        .await
+    };
+    while let Some(frame) = next().await {
+        let Ok(data) = frame?.into_data() else {
             continue;
         };
         let left = RESPONSE_LIMIT - bytes.len();
@@ -151,6 +182,11 @@ where
         }
     }
     Ok(())
+}
+
+fn is_past_deadline() -> bool {
+    let is_past = DEADLINE.try_with(|deadline| *deadline <= Instant::now());
+    is_past.unwrap_or(false)
 }
 
 fn append(bytes: &mut Zeroizing<Vec<u8>>, data: &[u8]) {

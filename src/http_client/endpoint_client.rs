@@ -1,19 +1,23 @@
 //! One POST to one endpoint, with a timeout, a response limit and no redirects.
 
 use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use futures_util::future::poll_immediate;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::Full;
+use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
-use super::bounded_response::{EndpointResponse, PartialResponse, ReadError};
+use super::bounded_response::{DEADLINE, EndpointResponse, PartialResponse, ReadError};
 use super::endpoint_kind::EndpointKind;
 use super::endpoint_url::EndpointUrl;
 use super::redact::Redactor;
-use super::response_fields::find_refresh_token;
-use super::token_response::{TokenType, UnjudgedResponse};
+use super::token_response::{UnjudgedResponse, WantedToken};
+use super::token_response_format::TokenResponseFormat;
 use super::transport::DynTransport;
 use crate::error::{Error, Kind};
 
@@ -28,6 +32,8 @@ pub(crate) struct EndpointClient {
     kind: EndpointKind,
     pub(crate) timeout: Duration,
     pub(crate) transport: DynTransport,
+    /// The format of the responses.
+    pub(crate) format: Arc<TokenResponseFormat>,
 }
 
 /// A request to send. The bytes of the body are zeroized when the transport drops them.
@@ -48,14 +54,14 @@ impl EndpointRequest {
         }
     }
 
-    fn into_http(self, address: Uri) -> Request<Full<Bytes>> {
+    fn into_http(self, address: Uri, accept: HeaderValue) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(Bytes::from_owner(self.body)));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = address;
         let headers = request.headers_mut();
         let content_type = HeaderValue::from_static(self.content_type);
         headers.insert(header::CONTENT_TYPE, content_type);
-        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        headers.insert(header::ACCEPT, accept);
         headers.extend(self.headers);
         request
     }
@@ -68,16 +74,18 @@ impl EndpointClient {
             kind: EndpointKind::Token,
             timeout: TIMEOUT,
             transport: DynTransport::default(),
+            format: Arc::default(),
         }
     }
 
-    /// Returns a client for another endpoint, with the same transport and timeout.
+    /// Returns a client for another endpoint, with the same transport, timeout and format.
     pub(crate) fn to(&self, url: EndpointUrl, kind: EndpointKind) -> Self {
         Self {
             url,
             kind,
             timeout: self.timeout,
             transport: self.transport.clone(),
+            format: Arc::clone(&self.format),
         }
     }
 
@@ -86,11 +94,16 @@ impl EndpointClient {
         &self,
         work: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
+        within(self.timeout, &self.work(), work).await
+    }
+
+    /// Returns the name for messages about the timeout.
+    fn work(&self) -> String {
         let with = match self.url.issuer() {
             Some(_) => ", including its metadata,",
             None => "",
         };
-        within(self.timeout, &format!("{}{with}", self.kind.name()), work).await
+        format!("{}{with}", self.kind.name())
     }
 
     /// Returns the address of this endpoint. Call this method, and each method that sends a
@@ -108,13 +121,7 @@ impl EndpointClient {
         url.resolve(kind, &self.transport, self.timeout).await
     }
 
-    /// Sends a request once and reads the response.
-    pub(crate) async fn post(&self, request: EndpointRequest) -> Result<EndpointResponse, Error> {
-        let request = self.request(request).await?;
-        self.send(request).await
-    }
-
-    /// Sends a request like [`post`](Self::post). The body of the response may be cut off.
+    /// Sends a request once and reads the response. The body of the response may be cut off.
     pub(crate) async fn post_partial(
         &self,
         request: EndpointRequest,
@@ -123,13 +130,13 @@ impl EndpointClient {
         self.send_partial(request).await
     }
 
-    /// Builds the request that [`post`](Self::post) sends.
+    /// Builds the request that [`post_partial`](Self::post_partial) sends.
     pub(crate) async fn request(
         &self,
         request: EndpointRequest,
     ) -> Result<Request<Full<Bytes>>, Error> {
         let address = self.address().await?;
-        Ok(request.into_http(address))
+        Ok(request.into_http(address, self.format.accept()))
     }
 
     /// Sends a request from [`request`](Self::request). The caller may have added headers.
@@ -156,6 +163,7 @@ impl EndpointClient {
         };
         let mut partial = response.map_err(|error| self.unread(error))?;
         partial.response.sent = sent;
+        partial.response.format = Arc::clone(&self.format);
         Ok(partial)
     }
 
@@ -171,13 +179,13 @@ impl EndpointClient {
     pub(crate) fn tokens(
         &self,
         partial: PartialResponse,
-        wanted: TokenType,
+        wanted: WantedToken<'_>,
         redactor: Redactor,
     ) -> UnjudgedResponse {
         match partial.cut_off {
             None => partial.response.tokens(wanted, redactor),
             Some(error) => UnjudgedResponse {
-                refresh_token: find_refresh_token(&partial.response.body, false),
+                refresh_token: partial.response.refresh_token_before_its_end(),
                 rest: Err(self.unread(error)),
             },
         }
@@ -185,6 +193,9 @@ impl EndpointClient {
 
     /// Returns the error for a response that could not be read.
     fn unread(&self, error: ReadError) -> Error {
+        if let ReadError::Stalled = error {
+            return took_longer(self.timeout, &self.work());
+        }
         let name = self.kind.name();
         let not_followed = "is a redirect, which is not followed because it would get the \
                             client secret; check the endpoint's address";
@@ -192,7 +203,8 @@ impl EndpointClient {
     }
 }
 
-/// Applies a timeout to `work`. The error message calls the work `what`.
+/// Applies a timeout to `work`. The error message calls the work `what`. If the timeout ends while
+/// a body is read, the work continues with the bytes that arrived.
 pub(crate) async fn within<T>(
     limit: Duration,
     what: &str,
@@ -203,13 +215,23 @@ pub(crate) async fn within<T>(
         let message = "a token can only be fetched within a Tokio runtime";
         return Err(Error::new(Kind::Runtime, message));
     }
-    match tokio::time::timeout(limit, work).await {
-        Ok(result) => result,
-        Err(_) => {
-            let message = format!("{what} took longer than {limit:?}");
-            Err(Error::new(Kind::Timeout, message))
-        }
+    let now = Instant::now();
+    let deadline = now.checked_add(limit).unwrap_or(now + LONGEST_TIMEOUT);
+    let mut work = pin!(DEADLINE.scope(deadline, work));
+    if let Ok(result) = timeout_at(deadline, work.as_mut()).await {
+        return result;
     }
+    // The work sees that the deadline has passed.
+    let result = poll_immediate(work).await;
+    result.unwrap_or_else(|| Err(took_longer(limit, what)))
+}
+
+/// The timeout in place of one that is too long for the clock.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+fn took_longer(limit: Duration, what: &str) -> Error {
+    let message = format!("{what} took longer than {limit:?}");
+    Error::new(Kind::Timeout, message)
 }
 
 /// Returns whether the status means that this address doesn't accept a POST.

@@ -6,7 +6,15 @@ pub(crate) mod retry_after;
 
 pub(crate) mod quota_headers;
 
+pub(crate) mod json_pointer;
+
+pub(crate) mod body_value;
+
 pub(crate) mod response_fields;
+
+pub(crate) mod refresh_token_search;
+
+pub(crate) mod token_response_format;
 
 pub(crate) mod transport;
 

@@ -1,22 +1,26 @@
 //! The contents of a token endpoint's response: a token (RFC 6749 §5.1), a refusal (§5.2), or
 //! neither.
 //!
-//! Errors show no part of the body, except for a refusal's `error` and `error_description`. Both
-//! pass through the [`Redactor`] first.
+//! Errors show no part of the body, except for a refusal's `error` and `error_description`, and
+//! other fields that explain an error. All of them pass through the [`Redactor`] first.
 
+use std::borrow::Cow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::{HeaderMap, header};
 use secrecy::{ExposeSecret, SecretString};
 
+use super::body_value::{BodyValue, Malformed};
 use super::bounded_response::{EndpointResponse, unusable};
 use super::granted_scope;
 use super::quota_headers;
 use super::redact::Redactor;
-use super::response_fields::{self, FieldValue, Malformed, ResponseFields};
+use super::response_fields::{FieldValue, ResponseFields};
 use super::retry_after;
-use crate::error::{Error, Reply};
+use super::token_response_format::TokenResponseFormat;
+use crate::error::{Error, Kind, Reply};
 use crate::quota::Quota;
+use crate::token::extra_fields::ExtraFields;
 use crate::token::issued_token::{Expiry, MAX_LIFETIME, Token};
 use crate::token::jwt;
 
@@ -47,7 +51,79 @@ pub(crate) struct TokenResponse {
     scope: Scope,
     /// The type of the token that a token exchange issued (RFC 8693 §2.2.1).
     pub(crate) issued_token_type: FieldValue,
+    /// The ID token (OpenID Connect Core §3.1.3.3).
+    pub(crate) id_token: Option<SecretString>,
+    extra: ExtraFields,
     quotas: Vec<Quota>,
+}
+
+/// The token that a client wants.
+#[derive(Clone, Copy)]
+pub(crate) struct WantedToken<'a> {
+    pub(crate) token_type: TokenType,
+    /// The type that a token exchange requested, if it isn't an access token (RFC 8693 §2.2.1).
+    pub(crate) no_access_token: Option<&'a str>,
+}
+
+impl WantedToken<'_> {
+    /// An access token that anyone who has it can use.
+    pub(crate) const BEARER: Self = Self {
+        token_type: TokenType::Bearer,
+        no_access_token: None,
+    };
+
+    /// Returns why the type of a token is unusable, or `None` if the type is usable.
+    fn objection(
+        self,
+        fields: &ResponseFields,
+        format: &TokenResponseFormat,
+    ) -> Option<&'static str> {
+        let sent = &fields.token_type;
+        if is_text(sent, "N_A") {
+            return self.objection_to_no_access_token(fields);
+        }
+        let is_accepted = sent
+            .text()
+            .is_some_and(|sent| format.accepts_token_type(sent));
+        match self.token_type {
+            TokenType::Bearer if sent.is_nothing() || is_text(sent, "bearer") || is_accepted => {
+                None
+            }
+            TokenType::Bearer => Some(
+                "has a `token_type` other than `Bearer`; if this type is sent as a bearer token, \
+                 accept it with `TokenResponseFormat::accept_token_type`",
+            ),
+            #[cfg(feature = "dpop")]
+            TokenType::Dpop if is_text(sent, "dpop") => None,
+            #[cfg(feature = "dpop")]
+            TokenType::Dpop => Some(
+                "has a `token_type` other than `DPoP`, so the server ignored the proof and \
+                 anyone who steals the token can use it",
+            ),
+        }
+    }
+
+    fn objection_to_no_access_token(self, fields: &ResponseFields) -> Option<&'static str> {
+        match (self.token_type, self.no_access_token) {
+            #[cfg(feature = "dpop")]
+            (TokenType::Dpop, _) => Some(
+                "has the `token_type` `N_A`, so the token isn't bound to the client's key; \
+                 exchange it with a client without `dpop`",
+            ),
+            (TokenType::Bearer, None) => Some(
+                "has the `token_type` `N_A`, so it issued no access token; only a `TokenExchange` \
+                 whose `requested_token_type` is another type accepts this",
+            ),
+            (TokenType::Bearer, Some(requested))
+                if fields.issued_token_type.text() == Some(requested) =>
+            {
+                None
+            }
+            (TokenType::Bearer, Some(_)) => Some(
+                "has the `token_type` `N_A`, but its `issued_token_type` isn't the requested type",
+            ),
+        }
+    }
 }
 
 /// The required token type. A client must not use a token of an unknown type (RFC 6749 §7.1).
@@ -56,26 +132,6 @@ pub(crate) enum TokenType {
     Bearer,
     #[cfg(feature = "dpop")]
     Dpop,
-}
-
-impl TokenType {
-    /// Returns why a `token_type` is unusable, or `None` if the type is usable.
-    fn objection(self, sent: &FieldValue) -> Option<&'static str> {
-        match self {
-            _ if is_text(sent, "N_A") => {
-                Some("has the `token_type` `N_A`, so it issued no access token")
-            }
-            Self::Bearer if sent.is_nothing() || is_text(sent, "bearer") => None,
-            Self::Bearer => Some("has a `token_type` other than `Bearer`, the only supported type"),
-            #[cfg(feature = "dpop")]
-            Self::Dpop if is_text(sent, "dpop") => None,
-            #[cfg(feature = "dpop")]
-            Self::Dpop => Some(
-                "has a `token_type` other than `DPoP`, so the server ignored the proof and \
-                 anyone who steals the token can use it",
-            ),
-        }
-    }
 }
 
 fn is_text(field: &FieldValue, text: &str) -> bool {
@@ -115,7 +171,11 @@ impl TokenResponse {
             true => token.with_expiry_read_as_date(),
             false => token,
         };
-        let token = token.with_quotas(self.quotas);
+        let token = match self.id_token {
+            Some(id_token) => token.with_id_token(id_token),
+            None => token,
+        };
+        let token = token.with_quotas(self.quotas).with_extra_fields(self.extra);
         Ok(match (self.scope, requested) {
             (Scope::Granted(scope), _) => {
                 let missing = granted_scope::missing(requested, &scope);
@@ -129,36 +189,23 @@ impl TokenResponse {
 
 impl EndpointResponse {
     /// Reads the tokens of a token endpoint.
-    pub(crate) fn tokens(&self, wanted: TokenType, redactor: Redactor) -> UnjudgedResponse {
-        let fields = self.fields();
-        let found = match &fields {
-            Err(_) if self.status.is_success() => {
-                response_fields::find_refresh_token(&self.body, true)
-            }
-            _ => None,
-        };
-        let response = self.tokens_in(fields, wanted, redactor);
-        UnjudgedResponse {
-            refresh_token: response.refresh_token.or(found),
-            ..response
-        }
-    }
-
-    /// Reads the tokens from `fields`: the fields of this response.
-    pub(crate) fn tokens_in(
-        &self,
-        fields: Result<ResponseFields, Malformed>,
-        wanted: TokenType,
-        redactor: Redactor,
-    ) -> UnjudgedResponse {
-        let redactor = self.hiding(redactor, fields.as_ref().ok());
+    pub(crate) fn tokens(&self, wanted: WantedToken<'_>, redactor: Redactor) -> UnjudgedResponse {
+        let (fields, malformed) = self.format.read(&self.headers, &self.body, true);
+        let redactor = self.hiding(redactor, &fields);
         let quotas = quota_headers::parse(&self.headers, &redactor, self.started);
         // In a refusal, a field with this name may describe what is wrong with the old token.
-        let sent = fields.as_ref().ok().filter(|_| self.status.is_success());
-        let refresh_token = sent.and_then(|fields| fields.refresh_token.text());
-        let refresh_token = refresh_token.filter(|token| !token.is_empty());
+        let refresh_token = match self.status.is_success() {
+            true => self
+                .format
+                .refresh_token(&fields, malformed, &self.body, true),
+            false => None,
+        };
+        let fields = match malformed {
+            Some(malformed) => Err(malformed),
+            None => Ok(fields),
+        };
         UnjudgedResponse {
-            refresh_token: refresh_token.map(SecretString::from),
+            refresh_token,
             rest: match self.issued(fields, wanted, &redactor) {
                 Ok(response) => Ok(TokenResponse { quotas, ..response }),
                 Err(error) => Err(error.with_quotas(quotas)),
@@ -166,10 +213,20 @@ impl EndpointResponse {
         }
     }
 
+    /// Returns the refresh token of a body that is cut off.
+    pub(crate) fn refresh_token_before_its_end(&self) -> Option<SecretString> {
+        if !self.status.is_success() {
+            return None;
+        }
+        let (fields, malformed) = self.format.read(&self.headers, &self.body, false);
+        self.format
+            .refresh_token(&fields, malformed, &self.body, false)
+    }
+
     fn issued(
         &self,
         fields: Result<ResponseFields, Malformed>,
-        wanted: TokenType,
+        wanted: WantedToken<'_>,
         redactor: &Redactor,
     ) -> Result<TokenResponse, Error> {
         if self.status.is_client_error() || self.status.is_server_error() {
@@ -182,25 +239,47 @@ impl EndpointResponse {
         }
         let fields = fields.map_err(|malformed| self.malformed(malformed, redactor))?;
         let has_no_token = fields.access_token.is_nothing() && !fields.error.is_nothing();
-        if fields.error.is_error() || has_no_token {
+        if fields.reports_error || has_no_token {
             return Err(self.denied(&fields, redactor));
         }
         let received = Received {
             at: self.started,
             sent_at: server_time(&self.headers),
         };
-        read_token(fields, wanted, received, redactor)
-            .map_err(|what| unusable(RESPONSE, self.status, what))
+        let format = &self.format;
+        read_token(&fields, format, wanted, received, redactor).map_err(|what| {
+            // Without a token, the response may be a refusal in the server's own format.
+            let is_refusal = fields.access_token.is_nothing();
+            let reply = Reply {
+                status: Some(self.status),
+                remarks: is_refusal
+                    .then(|| self.remarks(&fields, redactor))
+                    .flatten(),
+                ..Reply::default()
+            };
+            Error::new(Kind::Reply, format!("{RESPONSE} {what}")).with_reply(reply)
+        })
     }
 
     /// Makes a redactor that also hides the issued tokens, the cookies and the values in the
     /// request's query.
-    fn hiding(&self, mut redactor: Redactor, fields: Option<&ResponseFields>) -> Redactor {
+    fn hiding(&self, mut redactor: Redactor, fields: &ResponseFields) -> Redactor {
         redactor.hide_all_of(&self.sent);
         redactor.hide_cookies(&self.headers);
-        let tokens = fields.map(|fields| [&fields.access_token, &fields.refresh_token]);
-        for token in tokens.into_iter().flatten().filter_map(FieldValue::text) {
+        let tokens = [
+            &fields.access_token,
+            &fields.refresh_token,
+            &fields.id_token,
+        ];
+        for token in tokens.into_iter().filter_map(FieldValue::text) {
             redactor.hide(token);
+        }
+        // With another format, these are other tokens.
+        for standard in ["/access_token", "/refresh_token", "/id_token"] {
+            let others = fields.body.at(standard).into_iter();
+            for token in others.filter_map(BodyValue::text) {
+                redactor.hide(token);
+            }
         }
         redactor
     }
@@ -214,17 +293,18 @@ impl EndpointResponse {
 
     /// Checks the response of an endpoint that issues no token, such as the revocation endpoint.
     pub(crate) fn done(&self, redactor: Redactor, refused: &'static str) -> Result<(), Error> {
-        if self.status.is_success() {
+        let fields = self.fields().unwrap_or_default();
+        if self.status.is_success() && !fields.says_failure {
             return Ok(());
         }
-        Err(self.denied_with(&self.fields().unwrap_or_default(), redactor, refused))
+        Err(self.denied_with(&fields, redactor, refused))
     }
 
     /// Returns the error if the server refused. A refusal is an error status, or a success whose
-    /// body contains an `error`.
+    /// body reports an error.
     pub(crate) fn refusal(&self, redactor: Redactor, refused: &'static str) -> Option<Error> {
         let fields = self.fields().unwrap_or_default();
-        let is_refusal = !self.status.is_success() || fields.error.is_error();
+        let is_refusal = !self.status.is_success() || fields.reports_error;
         is_refusal.then(|| self.denied_with(&fields, redactor, refused))
     }
 
@@ -234,7 +314,7 @@ impl EndpointResponse {
         redactor: Redactor,
         refused: &'static str,
     ) -> Error {
-        let redactor = self.hiding(redactor, Some(fields));
+        let redactor = self.hiding(redactor, fields);
         Error::denied(refused, self.reply(fields, &redactor))
     }
 
@@ -253,9 +333,10 @@ impl EndpointResponse {
 
     /// Returns the parts of a refusal that the error keeps.
     fn reply(&self, fields: &ResponseFields, redactor: &Redactor) -> Reply {
+        let requires_login = |code: &str| self.format.requires_login(code);
         let code = fields.error.text().map(|code| {
-            if is_registered(code) {
-                // Keeps a registered code unchanged, because such a code is no secret.
+            if is_registered(code) || requires_login(code) {
+                // Keeps a known code unchanged, because such a code is no secret.
                 code.to_owned()
             } else {
                 redactor.redact(code)
@@ -265,15 +346,39 @@ impl EndpointResponse {
         Reply {
             status: Some(self.status),
             description: description.map(|text| redactor.redact(text)),
+            remarks: self.remarks(fields, redactor),
             retry_after: retry_after::parse(&self.headers, self.started),
+            is_invalid_grant: fields.error.text().is_some_and(requires_login),
             code,
         }
     }
 
+    /// Returns what a refusal says in fields that no RFC defines.
+    fn remarks(&self, fields: &ResponseFields, redactor: &Redactor) -> Option<String> {
+        let status = self.status.as_str();
+        let remarks = self.format.remarks(fields).into_iter();
+        let remarks = remarks.filter(|(_, text)| text.expose_secret() != status);
+        let remarks: Vec<String> = remarks
+            .map(|(name, text)| {
+                let text = redactor.redact(text.expose_secret());
+                format!("{}: {text}", redactor.redact(&name))
+            })
+            .collect();
+        (!remarks.is_empty()).then(|| remarks.join("; "))
+    }
+
     fn malformed(&self, malformed: Malformed, redactor: &Redactor) -> Error {
         let what = malformed.what();
-        let content_type = redactor.redact(&content_type(&self.headers));
-        let why = format!("{what}; its content type is {content_type}");
+        let content_type = content_type(&self.headers);
+        // Only a client that expects JSON gets this far with a form.
+        let advice = match content_type.as_str() {
+            "`application/x-www-form-urlencoded`" => {
+                "; to read it, set `TokenResponseFormat::form_encoded`"
+            }
+            _ => "",
+        };
+        let content_type = redactor.redact(&content_type);
+        let why = format!("{what}; its content type is {content_type}{advice}");
         unusable(RESPONSE, self.status, &why)
     }
 }
@@ -299,26 +404,28 @@ fn server_time(headers: &HeaderMap) -> Option<SystemTime> {
 
 /// Returns the token, or what is wrong with the response.
 fn read_token(
-    fields: ResponseFields,
-    wanted: TokenType,
+    fields: &ResponseFields,
+    format: &TokenResponseFormat,
+    wanted: WantedToken<'_>,
     received: Received,
     redactor: &Redactor,
-) -> Result<TokenResponse, &'static str> {
+) -> Result<TokenResponse, Cow<'static, str>> {
     if fields.has_duplicate {
-        return Err("has a field twice, so its value is ambiguous");
+        return Err("has a field twice, so its value is ambiguous".into());
     }
-    if let Some(objection) = wanted.objection(&fields.token_type) {
-        return Err(objection);
+    if let Some(objection) = wanted.objection(fields, format) {
+        return Err(objection.into());
     }
     let expires_in = seconds(&fields.expires_in).map_err(
         |NotSeconds| "has an `expires_in` that is neither a number nor a numeric string",
     )?;
-    let access_token = match fields.access_token {
-        FieldValue::Text(token) if !token.expose_secret().is_empty() => token,
-        FieldValue::Absent | FieldValue::Null => return Err("has no `access_token`"),
-        FieldValue::Text(_) => return Err("has an empty `access_token`"),
+    let name = format.access_token_name();
+    let access_token = match &fields.access_token {
+        FieldValue::Text(token) if !token.expose_secret().is_empty() => token.clone(),
+        FieldValue::Absent | FieldValue::Null => return Err(format!("has no `{name}`").into()),
+        FieldValue::Text(_) => return Err(format!("has an empty `{name}`").into()),
         FieldValue::Number(_) | FieldValue::Empty | FieldValue::Other => {
-            return Err("has an `access_token` that is not a string");
+            return Err(format!("has an `{name}` that is not a string").into());
         }
     };
     let (secret, sent_at) = (access_token.expose_secret(), received.sent_at);
@@ -337,22 +444,25 @@ fn read_token(
     let scope = match &fields.scope {
         FieldValue::Text(scope) if !scope.expose_secret().trim().is_empty() => {
             // Redacted, because the scope is printed and logged.
-            Scope::Granted(redactor.redact(scope.expose_secret()))
+            Scope::Granted(redactor.redact(&format.scope_of(scope.expose_secret())))
         }
         FieldValue::Absent | FieldValue::Null | FieldValue::Text(_) => Scope::AsRequested,
         FieldValue::Number(_) | FieldValue::Empty | FieldValue::Other => Scope::Unknown,
     };
     if let FieldValue::Number(_) | FieldValue::Empty | FieldValue::Other = fields.refresh_token {
         // This is an error, because the server may have revoked the old refresh token.
-        return Err("has a `refresh_token` that is not a string");
+        return Err("has a `refresh_token` that is not a string".into());
     }
+    let id_token = fields.id_token.text().filter(|token| !token.is_empty());
     Ok(TokenResponse {
         access_token,
         expiry,
         has_expiry_date: until_date.is_some(),
         refresh_in,
         scope,
-        issued_token_type: fields.issued_token_type,
+        issued_token_type: fields.issued_token_type.clone(),
+        id_token: id_token.map(SecretString::from),
+        extra: format.extra(fields),
         quotas: Vec::new(),
     })
 }

@@ -4,25 +4,8 @@ use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Kind};
-use crate::http_client::response_fields::wipe;
-
-/// Checks that a JSON pointer names a field of an object. The pointer must not contain an empty
-/// name.
-pub(super) fn pointer(pointer: String) -> Result<String, Error> {
-    let is_name = |name: &str| {
-        let mut escapes = name.split('~').skip(1);
-        !name.is_empty() && escapes.all(|after| after.starts_with(['0', '1']))
-    };
-    let names = pointer.strip_prefix('/');
-    if names.is_some_and(|names| names.split('/').all(is_name)) {
-        return Ok(pointer);
-    }
-    let message = format!(
-        "`{}` isn't a JSON pointer to a field; write it as `/name` or `/outer/name` (RFC 6901)",
-        pointer.escape_debug()
-    );
-    Err(Error::new(Kind::Config, message))
-}
+use crate::http_client::json_pointer;
+use crate::token::extra_fields::wipe;
 
 /// Encodes an object with these fields, and zeroizes all copies of their values.
 pub(super) fn object(fields: Vec<(String, Value)>) -> Result<Zeroizing<Vec<u8>>, Error> {
@@ -48,8 +31,7 @@ pub(super) fn object(fields: Vec<(String, Value)>) -> Result<Zeroizing<Vec<u8>>,
 /// Inserts a value at the pointer, and creates missing objects along the pointer.
 fn place(object: &mut Value, pointer: &str, value: Value) -> Option<()> {
     let mut place = object;
-    for name in pointer.split('/').skip(1) {
-        let name = name.replace("~1", "/").replace("~0", "~");
+    for name in json_pointer::names(pointer) {
         if place.is_null() {
             *place = Value::Object(Map::new());
         }
@@ -82,22 +64,3 @@ fn length(json: &Value) -> usize {
             Value::Null | Value::Bool(_) | Value::Number(_) => 0,
         }
 }
-
-/// Defines public setters of fields that contain a JSON pointer. The caller writes the first line
-/// of each setter's docs.
-macro_rules! pointer_setters {
-    ($($(#[$doc:meta])+ $setter:ident => $($field:ident).+;)+) => { $(
-        $(#[$doc])+
-        ///
-        /// # Errors
-        ///
-        /// [`is_config`](crate::Error::is_config) if the text isn't a JSON pointer (RFC 6901) to a
-        /// field.
-        pub fn $setter(mut self, pointer: impl Into<String>) -> Result<Self, Error> {
-            self.$($field).+ = json::pointer(pointer.into())?;
-            Ok(self)
-        }
-    )+ };
-}
-
-pub(super) use pointer_setters;

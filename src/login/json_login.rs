@@ -2,20 +2,21 @@
 //! token.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use tokio::sync::Mutex;
 
-use super::json;
 use super::login_request::{LoginRequest, address, login_setters, request};
-use super::response_paths::ResponsePaths;
 use crate::error::Error;
 use crate::http_client::endpoint_client::{EndpointClient, EndpointRequest};
 use crate::http_client::endpoint_url::EndpointUrl;
+use crate::http_client::json_pointer;
 use crate::http_client::redact::Redactor;
-use crate::http_client::token_response::{ASSUMED_LIFETIME, TokenResponse, TokenType};
+use crate::http_client::token_response::{ASSUMED_LIFETIME, TokenResponse, WantedToken};
+use crate::http_client::token_response_format::TokenResponseFormat;
 use crate::source::secret_source::SecretSource;
 #[cfg(feature = "fleet")]
 use crate::source::store_key::StoreKey;
@@ -29,14 +30,14 @@ use crate::token::issued_token::Token;
 /// - A refresh is a POST of `{"refresh_token": …}`. The server returns the next access token.
 /// - A new refresh token replaces the old token, even if the response has no usable access token.
 /// - If the server [permanently](Error::is_permanent) refuses the refresh, the source logs in
-///   again.
+///   again. [`TokenResponseFormat::login_required_code`] names further codes that mean this.
 ///
 /// | setting | default |
 /// | --- | --- |
 /// | address of the login | an argument of the constructor |
 /// | [`refresh_at`](Self::refresh_at) | none: each fetch is a login |
 /// | [`user_field`](Self::user_field), [`password_field`](Self::password_field) | `/email`, `/password` |
-/// | [`access_token_field`](Self::access_token_field), … | the fields of RFC 6749 §5.1 |
+/// | [`response_format`](Self::response_format), [`access_token_field`](Self::access_token_field), … | the format of RFC 6749 §5 |
 /// | [`timeout`](Self::timeout) of each request | 10 s |
 /// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, used if neither the response nor the `exp` of a JWT specifies a lifetime |
 ///
@@ -63,8 +64,8 @@ use crate::token::issued_token::Token;
 pub struct JsonLogin {
     login: LoginRequest,
     refresh_at: Option<EndpointUrl>,
-    /// The fields of the responses, and the field for the token in the refresh request.
-    paths: ResponsePaths,
+    /// The field for the token in the refresh request.
+    sent_refresh_token: String,
     assumed_lifetime: Duration,
     /// The current refresh token. The lock is held during a fetch, so that two requests never send
     /// the same refresh token.
@@ -90,7 +91,7 @@ impl JsonLogin {
         Ok(Self {
             login: LoginRequest::new(url, user, password)?,
             refresh_at: None,
-            paths: ResponsePaths::default(),
+            sent_refresh_token: String::from("/refresh_token"),
             assumed_lifetime: ASSUMED_LIFETIME,
             refresh_token: Mutex::default(),
         })
@@ -110,16 +111,59 @@ impl JsonLogin {
         Ok(self)
     }
 
-    json::pointer_setters! {
-        /// Sets the response's field for the access token. Default: `/access_token`.
-        access_token_field => paths.access_token;
-        /// Sets the field for the refresh token, in responses and in the refresh request. Default:
-        /// `/refresh_token`.
-        refresh_token_field => paths.refresh_token;
-        /// Sets the response's field for the lifetime in seconds. Default: `/expires_in`.
-        expires_in_field => paths.expires_in;
-        /// Sets the field for the description in a refusal. Default: `/error_description`.
-        error_field => paths.error_description;
+    /// Sets the format of the responses. Replaces the fields of responses that were set before.
+    #[must_use]
+    pub fn response_format(mut self, format: TokenResponseFormat) -> Self {
+        self.login.http.format = Arc::new(format);
+        self
+    }
+
+    /// Sets the response's field for the access token. Default: `/access_token`.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if the text isn't a JSON pointer (RFC 6901) to a field.
+    pub fn access_token_field(self, pointer: impl Into<String>) -> Result<Self, Error> {
+        self.with_format(|format| format.access_token_field(pointer))
+    }
+
+    /// Sets the field for the refresh token, in responses and in the refresh request. Default:
+    /// `/refresh_token`.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if the text isn't a JSON pointer (RFC 6901) to a field.
+    pub fn refresh_token_field(mut self, pointer: impl Into<String>) -> Result<Self, Error> {
+        let pointer = json_pointer::checked(pointer.into())?;
+        self.sent_refresh_token.clone_from(&pointer);
+        self.with_format(|format| format.refresh_token_field(pointer))
+    }
+
+    /// Sets the response's field for the lifetime in seconds. Default: `/expires_in`.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if the text isn't a JSON pointer (RFC 6901) to a field.
+    pub fn expires_in_field(self, pointer: impl Into<String>) -> Result<Self, Error> {
+        self.with_format(|format| format.expires_in_field(pointer))
+    }
+
+    /// Sets the field for the description in a refusal. Default: `/error_description`.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if the text isn't a JSON pointer (RFC 6901) to a field.
+    pub fn error_field(self, pointer: impl Into<String>) -> Result<Self, Error> {
+        self.with_format(|format| format.error_description_field(pointer))
+    }
+
+    fn with_format(
+        mut self,
+        change: impl FnOnce(TokenResponseFormat) -> Result<TokenResponseFormat, Error>,
+    ) -> Result<Self, Error> {
+        let format = change(self.login.http.format.as_ref().clone())?;
+        self.login.http.format = Arc::new(format);
+        Ok(self)
     }
 
     /// Sets the lifetime to assume if neither the response nor the token (a JWT) specifies a
@@ -141,7 +185,7 @@ impl JsonLogin {
         token: &SecretString,
         next: &mut Option<SecretString>,
     ) -> Result<TokenResponse, Error> {
-        let pointer = self.paths.refresh_token.clone();
+        let pointer = self.sent_refresh_token.clone();
         let fields = vec![(pointer, Value::from(token.expose_secret()))];
         let (request, redactor) = request(fields, token)?;
         self.send(at, request, redactor, next).await
@@ -155,9 +199,8 @@ impl JsonLogin {
         redactor: Redactor,
         next: &mut Option<SecretString>,
     ) -> Result<TokenResponse, Error> {
-        let response = at.post(request).await?;
-        let fields = self.paths.read(&response.body);
-        let response = response.tokens_in(fields, TokenType::Bearer, redactor);
+        let partial = at.post_partial(request).await?;
+        let response = at.tokens(partial, WantedToken::BEARER, redactor);
         if response.refresh_token.is_some() {
             *next = response.refresh_token;
         }
@@ -173,7 +216,7 @@ impl JsonLogin {
         if let (Some(url), Some(token)) = (&self.refresh_at, refresh_token.clone()) {
             let at = self.login.client_for(url);
             match at.within(self.refresh(&at, &token, refresh_token)).await {
-                Err(error) if error.is_permanent() => {
+                Err(error) if error.is_permanent() || error.is_invalid_grant() => {
                     // Keeps a new refresh token, even if it came with an error.
                     let is_refused =
                         |now: &mut SecretString| now.expose_secret() == token.expose_secret();
@@ -198,7 +241,8 @@ impl TokenSource for JsonLogin {
     #[cfg(feature = "fleet")]
     fn store_key(&self) -> Option<StoreKey> {
         let key = self.login.add_to_key(StoreKey::new("json login"));
-        Some(key.with("access_token at", &self.paths.access_token))
+        let elsewhere = self.login.http.format.access_token_elsewhere();
+        Some(key.with("access_token at", elsewhere.unwrap_or("/access_token")))
     }
 }
 
@@ -207,7 +251,6 @@ impl fmt::Debug for JsonLogin {
         f.debug_struct("JsonLogin")
             .field("login", &self.login)
             .field("refresh_at", &self.refresh_at)
-            .field("paths", &self.paths)
             .field("assumed_lifetime", &self.assumed_lifetime)
             .finish_non_exhaustive()
     }

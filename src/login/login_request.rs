@@ -119,7 +119,7 @@ impl fmt::Debug for LoginRequest {
 macro_rules! login_setters {
     ($login:ident) => {
         impl $login {
-            json::pointer_setters! {
+            crate::http_client::json_pointer::pointer_setters! {
                 /// Sets the login request's field for the user name. Default: `/email`.
                 user_field => login.user_field;
                 /// Sets the login request's field for the password. Default: `/password`.
@@ -138,7 +138,7 @@ macro_rules! login_setters {
                 pointer: impl Into<String>,
                 value: impl Into<serde_json::Value>,
             ) -> Result<Self, Error> {
-                let pointer = json::pointer(pointer.into())?;
+                let pointer = crate::http_client::json_pointer::checked(pointer.into())?;
                 self.login.fields.push((pointer, value.into()));
                 Ok(self)
             }

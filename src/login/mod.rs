@@ -4,8 +4,6 @@ mod json;
 
 mod login_request;
 
-mod response_paths;
-
 mod json_login;
 
 #[cfg(feature = "cookies")]

@@ -82,4 +82,5 @@ pub use self::resource::step_up::{StepUp, StepUpRequest};
 pub use crate::http_client::endpoint_url::EndpointUrl;
 #[cfg(feature = "reqwest")]
 pub use crate::http_client::reqwest_transport::ReqwestTransport;
+pub use crate::http_client::token_response_format::TokenResponseFormat;
 pub use crate::http_client::transport::Transport;

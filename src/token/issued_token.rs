@@ -11,8 +11,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
 use zeroize::Zeroizing;
 
+use super::extra_fields::ExtraFields;
 use super::header_value::{credential_value, sensitive};
 use super::per_request::PerRequestCredential;
 use super::place::Place;
@@ -56,14 +58,16 @@ struct IssuedToken {
     expiry: Expiry,
     refresh_hint: Option<RefreshHint>,
     scope: Option<Arc<str>>,
-    /// What the cache warns of. Few tokens have such findings, so this is a thin pointer.
-    findings: Option<Arc<Findings>>,
+    /// What no request needs. Many tokens have no such details, so this is a thin pointer.
+    details: Option<Arc<Details>>,
     quotas: Arc<[Quota]>,
 }
 
-/// What is unusual about the response that contained a token.
+/// The parts of the response that contained a token, besides the token.
 #[derive(Clone, Default)]
-struct Findings {
+struct Details {
+    id_token: Option<SecretString>,
+    extra: ExtraFields,
     /// The requested scopes that the server did not grant.
     missing_scope: Option<String>,
     /// Whether the server sent the expiry as a date in place of a lifetime.
@@ -259,7 +263,7 @@ impl Token {
                 expiry: Expiry::Never,
                 refresh_hint: None,
                 scope: None,
-                findings: None,
+                details: None,
                 quotas: Arc::default(),
             }),
         }
@@ -333,7 +337,7 @@ impl Token {
     #[must_use]
     pub(crate) fn with_missing_scope(self, missing: Option<String>) -> Self {
         match missing {
-            Some(missing) => self.with_finding(|findings| findings.missing_scope = Some(missing)),
+            Some(missing) => self.with_detail(|details| details.missing_scope = Some(missing)),
             None => self,
         }
     }
@@ -341,11 +345,44 @@ impl Token {
     /// Records that the server sent a date in place of a lifetime.
     #[must_use]
     pub(crate) fn with_expiry_read_as_date(self) -> Self {
-        self.with_finding(|findings| findings.is_expiry_read_as_date = true)
+        self.with_detail(|details| details.is_expiry_read_as_date = true)
     }
 
-    fn with_finding(self, change: impl FnOnce(&mut Findings)) -> Self {
-        self.edit(|inner| change(Arc::make_mut(inner.findings.get_or_insert_default())))
+    fn with_detail(self, change: impl FnOnce(&mut Details)) -> Self {
+        self.edit(|inner| change(Arc::make_mut(inner.details.get_or_insert_default())))
+    }
+
+    /// Sets the ID token that the server issued with this token (OpenID Connect Core §2).
+    #[must_use]
+    pub fn with_id_token(self, id_token: impl Into<SecretString>) -> Self {
+        self.with_detail(|details| details.id_token = Some(id_token.into()))
+    }
+
+    /// Adds a field that [`extra`](Self::extra) returns. A field of the same name is replaced.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::Token;
+    ///
+    /// let token = Token::bearer("issued")?
+    ///     .with_extra("instance_url", "https://acme.example.com");
+    /// let url = token.extra("instance_url").and_then(|url| url.as_str());
+    /// assert_eq!(url, Some("https://acme.example.com"));
+    /// # Ok::<(), tower_auth::Error>(())
+    /// ```
+    #[must_use]
+    pub fn with_extra(self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.with_detail(|details| details.extra.insert(name.into(), value.into()))
+    }
+
+    /// Sets all fields that [`extra`](Self::extra) returns.
+    #[must_use]
+    pub(crate) fn with_extra_fields(self, extra: ExtraFields) -> Self {
+        match extra.is_empty() {
+            true => self,
+            false => self.with_detail(|details| details.extra = extra),
+        }
     }
 
     /// Sets at most 8 quotas that the server reported with this token.
@@ -440,13 +477,45 @@ impl Token {
 
     /// Returns the requested scopes that the server did not grant, if this process knows them.
     pub(crate) fn missing_scope(&self) -> Option<&str> {
-        self.inner.findings.as_deref()?.missing_scope.as_deref()
+        self.details()?.missing_scope.as_deref()
+    }
+
+    /// Returns the ID token that the server issued with this token (OpenID Connect Core §2), if
+    /// any. It is not verified: its claims say nothing reliable about the user.
+    ///
+    /// [`RefreshToken`](crate::oauth2::RefreshToken) keeps the last ID token of its login if a
+    /// refresh returns none (§12.2).
+    pub fn id_token(&self) -> Option<&str> {
+        let id_token = self.details()?.id_token.as_ref();
+        id_token.map(SecretString::expose_secret)
+    }
+
+    /// Returns a field of the response that contained this token, such as Salesforce's
+    /// `instance_url`. These are the top-level fields for which the token has no method of its own.
+    /// The access token and the refresh token aren't among them.
+    ///
+    /// A value may be a secret, so don't log it. The strings are zeroized when the last clone is
+    /// dropped. [`Debug`](fmt::Debug) shows only the names. A [`Fleet`](crate::docs::fleet) shares
+    /// the fields too.
+    #[doc(alias = "instance_url")]
+    pub fn extra(&self, name: &str) -> Option<&Value> {
+        self.details()?.extra.get(name)
+    }
+
+    #[cfg(feature = "fleet")]
+    pub(crate) fn extra_fields(&self) -> Option<&ExtraFields> {
+        let extra = &self.details()?.extra;
+        (!extra.is_empty()).then_some(extra)
+    }
+
+    fn details(&self) -> Option<&Details> {
+        self.inner.details.as_deref()
     }
 
     /// Returns whether the server sent the expiry as a date in place of a lifetime.
     pub(crate) fn is_expiry_read_as_date(&self) -> bool {
-        let findings = self.inner.findings.as_deref();
-        findings.is_some_and(|findings| findings.is_expiry_read_as_date)
+        let details = self.details();
+        details.is_some_and(|details| details.is_expiry_read_as_date)
     }
 
     pub(crate) fn quotas(&self) -> &Arc<[Quota]> {
@@ -502,13 +571,19 @@ impl Wire {
 
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Token")
+        let mut debug = f.debug_struct("Token");
+        debug
             .field("generation", &self.inner.generation)
             .field("place", &self.inner.place)
             .field("secret", &"[redacted]")
             .field("expiry", &self.inner.expiry)
             .field("refresh_hint", &self.inner.refresh_hint)
-            .field("scope", &self.inner.scope)
-            .finish()
+            .field("scope", &self.inner.scope);
+        if let Some(details) = self.details() {
+            debug
+                .field("has_id_token", &details.id_token.is_some())
+                .field("extra", &details.extra);
+        }
+        debug.finish()
     }
 }

@@ -11,6 +11,8 @@ pub(crate) mod request_head;
 
 pub(crate) mod per_request;
 
+pub(crate) mod extra_fields;
+
 pub(crate) mod issued_token;
 
 pub(crate) mod jwt;

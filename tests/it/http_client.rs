@@ -9,6 +9,7 @@ mod proxies;
 mod quota_headers;
 #[cfg(feature = "reqwest")]
 mod reqwest_transport;
+mod response_format;
 mod secure_url;
 mod token_lifetime;
 mod token_response;

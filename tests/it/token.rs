@@ -4,6 +4,7 @@ use tower_auth::{Token, TokenCache};
 use tower_auth_test::controlled_source;
 
 mod basic;
+mod extra;
 mod per_request;
 mod request_head;
 mod unverified_claim;

@@ -12,7 +12,7 @@ use crate::http_client::endpoint_client::{EndpointClient, EndpointRequest};
 use crate::http_client::endpoint_kind::EndpointKind;
 use crate::http_client::endpoint_url::EndpointUrl;
 use crate::http_client::redact::Redactor;
-use crate::http_client::token_response::{TokenResponse, TokenType, UnjudgedResponse};
+use crate::http_client::token_response::{TokenResponse, TokenType, UnjudgedResponse, WantedToken};
 #[cfg(feature = "dpop")]
 use crate::oauth2::dpop::proof::{DPOP, Dpop, USE_NONCE};
 use crate::token::issued_token::Token;
@@ -54,24 +54,44 @@ impl TokenEndpoint {
         &self,
         grant: Params<'_>,
     ) -> Result<UnjudgedResponse, Error> {
-        self.http.within(self.send(grant, true)).await
+        self.http.within(self.send(grant, true, None)).await
+    }
+
+    /// Requests a token of another type than an access token (RFC 8693 §2.2.1), like
+    /// [`request`](Self::request).
+    pub(crate) async fn request_type(
+        &self,
+        grant: Params<'_>,
+        no_access_token: Option<&str>,
+    ) -> Result<TokenResponse, Error> {
+        let send = self.send(grant, true, no_access_token);
+        self.http.within(send).await?.rest
     }
 
     /// Requests a token with a one-time grant. If the server wants a nonce
     /// ([`wants_nonce`](Error::wants_nonce)), the caller tries again with a new grant.
     pub(crate) async fn request_once(&self, grant: Params<'_>) -> Result<TokenResponse, Error> {
-        self.http.within(self.send(grant, false)).await?.rest
+        self.http.within(self.send(grant, false, None)).await?.rest
     }
 
     #[cfg_attr(not(feature = "dpop"), expect(unused_variables))]
-    async fn send(&self, grant: Params<'_>, may_repeat: bool) -> Result<UnjudgedResponse, Error> {
+    async fn send(
+        &self,
+        grant: Params<'_>,
+        may_repeat: bool,
+        no_access_token: Option<&str>,
+    ) -> Result<UnjudgedResponse, Error> {
         #[cfg(feature = "dpop")]
         if let Some(dpop) = &self.dpop {
             return self.send_with_proof(dpop, grant, may_repeat).await;
         }
+        let wanted = WantedToken {
+            token_type: TokenType::Bearer,
+            no_access_token,
+        };
         let post = self.post(&self.http, grant, self.format, HeaderMap::new());
         let (partial, redactor) = post.await?;
-        Ok(self.http.tokens(partial, TokenType::Bearer, redactor))
+        Ok(self.http.tokens(partial, wanted, redactor))
     }
 
     /// Makes a token from its secret, and binds the token to the client's key, if any.
@@ -94,6 +114,10 @@ impl TokenEndpoint {
         mut may_repeat: bool,
     ) -> Result<UnjudgedResponse, Error> {
         let address = self.http.address().await?;
+        let wanted = WantedToken {
+            token_type: TokenType::Dpop,
+            no_access_token: None,
+        };
         loop {
             let headers = HeaderMap::from_iter([(DPOP, dpop.prove_to(&address)?)]);
             let post = self.post(&self.http, grant.clone(), self.format, headers);
@@ -104,7 +128,7 @@ impl TokenEndpoint {
                 may_repeat = false;
                 continue;
             }
-            return Ok(self.http.tokens(partial, TokenType::Dpop, redactor));
+            return Ok(self.http.tokens(partial, wanted, redactor));
         }
     }
 

@@ -1,5 +1,6 @@
 //! A client of an authorization server (RFC 6749 §2), which requests tokens for all grants.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 #[cfg(feature = "fleet")]
@@ -15,6 +16,7 @@ use crate::error::Error;
 use crate::error::Kind;
 use crate::http_client::endpoint_url::EndpointUrl;
 use crate::http_client::token_response::TokenResponse;
+use crate::http_client::token_response_format::TokenResponseFormat;
 use crate::http_client::transport::{DynTransport, Transport};
 #[cfg(feature = "dpop")]
 use crate::oauth2::dpop::dpop_key::DpopKey;
@@ -38,6 +40,7 @@ use crate::token::issued_token::Token;
 /// | --- | --- |
 /// | client authentication | in the body (`client_secret_post`); the last call of [`basic_auth`](Self::basic_auth), [`client_assertion`](Self::client_assertion), `private_key_jwt` or `secret_jwt` (feature `jwt`) changes this |
 /// | body | a form; [`json`](Self::json) |
+/// | [`response_format`](Self::response_format) | the format of RFC 6749 §5 |
 /// | [`timeout`](Self::timeout) of each request | 10 s |
 /// | [`revoke_at`](Self::revoke_at) | none: no token is revoked |
 /// | [`transport`](Self::transport) | a reqwest client (feature `reqwest`), made for the first request |
@@ -262,6 +265,15 @@ impl Client {
         self
     }
 
+    /// Sets the format of the token endpoint's responses, for every grant of this client. The table
+    /// of [`TokenResponseFormat`] lists the settings for GitHub, Slack and Supabase. The format also
+    /// applies to the refusals of the client's other endpoints.
+    #[must_use]
+    pub fn response_format(mut self, format: TokenResponseFormat) -> Self {
+        self.endpoint.http.format = Arc::new(format);
+        self
+    }
+
     /// Binds tokens to a key (DPoP, RFC 9449), so that a stolen token is useless without the key. A
     /// proof shows that the sender has the key. Each token request, each request with the token and
     /// each replay contains a new proof. By default, tokens are bearer tokens.
@@ -334,6 +346,10 @@ impl Client {
         #[cfg(feature = "dpop")]
         let key = match &self.endpoint.dpop {
             Some(dpop) => key.with("dpop", dpop.thumbprint()),
+            None => key,
+        };
+        let key = match self.endpoint.http.format.access_token_elsewhere() {
+            Some(pointer) => key.with("access_token at", pointer),
             None => key,
         };
         grant.add_to_key(key)

@@ -268,7 +268,9 @@ impl AuthorizationCode {
     /// - Any other error of the token endpoint.
     ///
     /// If the response has no usable access token, its refresh token is saved before the error is
-    /// returned. A [`RefreshToken::stored`] source can then use the refresh token.
+    /// returned. A [`RefreshToken::stored`] source can then use the refresh token. In two cases, this
+    /// method returns a source that starts with the refresh token, instead of the error: the error is
+    /// transient, or there is no store and the server didn't refuse.
     ///
     /// # Cancel safety
     ///

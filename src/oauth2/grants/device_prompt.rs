@@ -4,14 +4,14 @@ use std::fmt;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::error::{Error, Kind, Reply};
+use crate::http_client::body_value::{BodyValue, Malformed};
 use crate::http_client::bounded_response::EndpointResponse;
 use crate::http_client::endpoint_url::EndpointUrl;
 use crate::http_client::redact::Redactor;
-use crate::http_client::response_fields::{self, FieldValue};
+use crate::http_client::response_fields::FieldValue;
 use crate::http_client::token_response::seconds;
 use crate::sanitize::sanitize_unbounded;
 
@@ -78,7 +78,8 @@ impl DevicePrompt {
         requested_at: Instant,
     ) -> Result<Self, Error> {
         let refused = "the device authorization endpoint refused to begin a login";
-        let fields = parse(&response.body);
+        let body = response.fields().map_err(Malformed::what);
+        let fields = body.and_then(|fields| DeviceFields::read(&fields.body));
         if let Ok(fields) = &fields {
             for code in [
                 &fields.device_code,
@@ -144,8 +145,6 @@ impl DevicePrompt {
 }
 
 /// Each field accepts any JSON type, so that serde errors never contain a value.
-#[derive(Default, Deserialize)]
-#[serde(default)]
 struct DeviceFields {
     device_code: FieldValue,
     user_code: FieldValue,
@@ -158,14 +157,27 @@ struct DeviceFields {
     interval: FieldValue,
 }
 
-fn parse(body: &[u8]) -> Result<DeviceFields, &'static str> {
-    // After this syntax check, a repeated field is the only possible error of `serde_json`.
-    response_fields::parse(body).map_err(response_fields::Malformed::what)?;
-    serde_json::from_slice(response_fields::without_byte_order_mark(body))
-        .map_err(|_| "has a field twice, so its value is ambiguous")
+impl DeviceFields {
+    /// Reads the fields, or returns what is wrong with the response.
+    fn read(body: &BodyValue) -> Result<Self, &'static str> {
+        let field = |name: &str| match body.at(&format!("/{name}")).as_slice() {
+            [] => Ok(FieldValue::Absent),
+            [value] => Ok(FieldValue::from(*value)),
+            _ => Err("has a field twice, so its value is ambiguous"),
+        };
+        Ok(Self {
+            device_code: field("device_code")?,
+            user_code: field("user_code")?,
+            verification_uri: field("verification_uri")?,
+            verification_url: field("verification_url")?,
+            verification_uri_complete: field("verification_uri_complete")?,
+            verification_url_complete: field("verification_url_complete")?,
+            expires_in: field("expires_in")?,
+            interval: field("interval")?,
+        })
+    }
 }
 
-/// Returns the field if it is a non-empty string.
 fn text(field: FieldValue) -> Option<SecretString> {
     match field {
         FieldValue::Text(text) if !text.expose_secret().is_empty() => Some(text),

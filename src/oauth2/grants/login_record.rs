@@ -4,6 +4,7 @@
 //! the clock of another process. A text that isn't a JSON object is a bare refresh token.
 
 use std::borrow::Cow;
+use std::io;
 use std::time::{Duration, SystemTime};
 
 use secrecy::{ExposeSecret, SecretString};
@@ -13,6 +14,7 @@ use zeroize::Zeroizing;
 use super::initial_token::RequestedAt;
 use crate::error::{BoxError, Error};
 use crate::oauth2::client::oauth2_client::Client;
+use crate::token::extra_fields::ExtraFields;
 use crate::token::issued_token::{Expiry, RefreshHint, Token};
 
 /// The maximum length of a record, in bytes. A file that is longer isn't read.
@@ -22,6 +24,8 @@ const LONGEST: usize = 60 * 1024;
 pub(crate) struct LoginRecord {
     /// Empty if the text contains no refresh token.
     refresh_token: SecretString,
+    /// The last ID token of the login. A refresh may return no ID token (OpenID Connect Core §12.2).
+    id_token: Option<SecretString>,
     access_token: Option<RecordedToken>,
 }
 
@@ -36,6 +40,8 @@ pub(crate) struct RecordedToken {
     refresh_in: Option<Duration>,
     scope: Option<String>,
     missing_scope: Option<String>,
+    /// The other fields of the token response.
+    extra: Option<ExtraFields>,
     /// The digest of what the source requested. A source with other parameters doesn't use the
     /// token.
     request: String,
@@ -61,6 +67,10 @@ struct EncodedLogin<'a> {
     scope: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     missing_scope: Option<String>,
+    #[serde(borrow, default, skip_serializing_if = "str::is_empty")]
+    id_token: Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    extra: Option<Cow<'a, ExtraFields>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     request: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -71,8 +81,14 @@ impl LoginRecord {
     pub(crate) fn new(refresh_token: SecretString, access_token: Option<RecordedToken>) -> Self {
         Self {
             refresh_token,
+            id_token: None,
             access_token,
         }
+    }
+
+    pub(crate) fn with_id_token(mut self, id_token: Option<SecretString>) -> Self {
+        self.id_token = id_token;
+        self
     }
 
     /// Reads the text of a store. Returns `None` if the text is empty.
@@ -85,8 +101,10 @@ impl LoginRecord {
         // Drops serde's error, because the error may show a part of the text.
         let encoded: EncodedLogin<'_> = serde_json::from_str(text)
             .map_err(|_| "the saved login is neither a login of this crate nor a refresh token")?;
+        let id_token = Some(&*encoded.id_token).filter(|token| !token.is_empty());
         Ok(Some(Self {
             refresh_token: SecretString::from(&*encoded.refresh_token),
+            id_token: id_token.map(SecretString::from),
             access_token: RecordedToken::of(encoded),
         }))
     }
@@ -99,50 +117,73 @@ impl LoginRecord {
         self.refresh_token
     }
 
+    pub(crate) fn id_token(&self) -> Option<&SecretString> {
+        self.id_token.as_ref()
+    }
+
     pub(crate) fn access_token(&self) -> Option<&RecordedToken> {
         self.access_token.as_ref()
     }
 
-    /// Returns the text of the record. A record that would be too long for a store contains only the
-    /// refresh token.
+    /// Returns the text of the record. If the record would be too long for a store, leaves out the ID
+    /// token and the extra fields, and then the access token.
     pub(crate) fn encode(&self) -> SecretString {
-        let refresh_token = self.refresh_token.expose_secret();
-        let whole = self.access_token.as_ref().and_then(|token| {
-            encode(&EncodedLogin {
-                refresh_token: refresh_token.into(),
-                access_token: token.secret.expose_secret().into(),
-                expires_in_ms: Some(millis(token.left)),
-                lifetime_ms: Some(millis(token.lifetime)),
-                refresh_in_ms: token.refresh_in.map(millis),
-                scope: token.scope.clone(),
-                missing_scope: token.missing_scope.clone(),
-                request: Some(token.request.clone()),
-                jkt: token.jkt.clone(),
-            })
-        });
-        let short = || {
-            encode(&EncodedLogin {
-                refresh_token: refresh_token.into(),
-                ..EncodedLogin::default()
-            })
-        };
-        let text = whole.or_else(short);
+        let text = self.encode_with(true, true);
+        let text = text.or_else(|| self.encode_with(true, false));
+        let text = text.or_else(|| self.encode_with(false, false));
         text.unwrap_or_else(|| self.refresh_token.clone())
+    }
+
+    fn encode_with(&self, has_access_token: bool, has_details: bool) -> Option<SecretString> {
+        let mut login = EncodedLogin {
+            refresh_token: self.refresh_token.expose_secret().into(),
+            ..EncodedLogin::default()
+        };
+        if has_details && let Some(id_token) = &self.id_token {
+            login.id_token = id_token.expose_secret().into();
+        }
+        if has_access_token && let Some(token) = &self.access_token {
+            login.access_token = token.secret.expose_secret().into();
+            login.expires_in_ms = Some(millis(token.left));
+            login.lifetime_ms = Some(millis(token.lifetime));
+            login.refresh_in_ms = token.refresh_in.map(millis);
+            login.scope.clone_from(&token.scope);
+            login.missing_scope.clone_from(&token.missing_scope);
+            login.request = Some(token.request.clone());
+            login.jkt.clone_from(&token.jkt);
+            if has_details {
+                login.extra = token.extra.as_ref().map(Cow::Borrowed);
+            }
+        }
+        encode(&login)
     }
 }
 
 /// Returns the JSON, or `None` if it is too long.
 fn encode(login: &EncodedLogin<'_>) -> Option<SecretString> {
-    let scopes = [&login.scope, &login.missing_scope];
-    let scopes = scopes.map(|scope| scope.as_deref().unwrap_or_default().len());
-    let texts = login.refresh_token.len() + login.access_token.len();
-    let texts = texts + scopes.iter().sum::<usize>();
-    // Allocates the maximum length. A buffer that grows leaves copies in memory that aren't
-    // zeroized. JSON encodes a byte in at most six bytes (`\u0000`).
-    let mut bytes = Zeroizing::new(Vec::with_capacity(6 * texts + 1024));
-    serde_json::to_writer(&mut *bytes, login).ok()?;
+    // A buffer that grows leaves copies in memory that aren't zeroized.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST + 1));
+    let mut limited = Limited(&mut bytes);
+    serde_json::to_writer(&mut limited, login).ok()?;
     let text = std::str::from_utf8(&bytes).ok()?;
-    (text.len() <= LONGEST).then(|| SecretString::from(text))
+    Some(SecretString::from(text))
+}
+
+/// Writes into a buffer that never grows. Fails if the buffer is full.
+struct Limited<'a>(&'a mut Vec<u8>);
+
+impl io::Write for Limited<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > LONGEST {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl RecordedToken {
@@ -174,6 +215,7 @@ impl RecordedToken {
             refresh_in,
             scope: token.scope().map(str::to_owned),
             missing_scope: token.missing_scope().map(str::to_owned),
+            extra: token.extra_fields().cloned(),
             request,
             jkt: client.thumbprint().map(str::to_owned),
         })
@@ -190,6 +232,7 @@ impl RecordedToken {
             refresh_in: encoded.refresh_in_ms.map(Duration::from_millis),
             scope: encoded.scope,
             missing_scope: encoded.missing_scope,
+            extra: encoded.extra.map(Cow::into_owned),
             request: encoded.request?,
             jkt: encoded.jkt,
         })
@@ -229,6 +272,10 @@ impl RecordedToken {
         };
         let token = match &self.scope {
             Some(scope) => token.with_scope(scope.as_str()),
+            None => token,
+        };
+        let token = match &self.extra {
+            Some(extra) => token.with_extra_fields(extra.clone()),
             None => token,
         };
         Ok(token.with_missing_scope(self.missing_scope.clone()))

@@ -18,7 +18,8 @@ use super::saved_token::{KnownTokens, Loaded, Wanted};
 use super::token_params::{Reserved, TokenParams, token_param_setters};
 use crate::cache::builder::FETCH_TIMEOUT;
 use crate::error::{BoxError, Error, Kind};
-use crate::http_client::token_response::UnjudgedResponse;
+use crate::http_client::token_response::{TokenResponse, UnjudgedResponse};
+use crate::http_client::token_response_format::TokenResponseFormat;
 use crate::oauth2::client::oauth2_client::Client;
 use crate::oauth2::client::params::Params;
 use crate::origin::Origin;
@@ -40,6 +41,7 @@ const RESERVED: Reserved = &[
 /// - The source saves a new refresh token in the [store](RefreshTokenStore) before it returns
 ///   anything, even if the rest of the response is unusable. So an unusable access token doesn't end
 ///   the login. If saving fails, the fetch fails. The next fetch first saves the refresh token.
+/// - A token without an [ID token](Token::id_token) gets the last ID token of the same login.
 /// - Fetches never overlap, so that two requests never send the same rotating token at once. If the
 ///   store has a [lock](RefreshTokenStore#one-process-or-many), this also holds for all processes
 ///   that share the login. Then the first process refreshes the login, and the others use the access
@@ -47,8 +49,9 @@ const RESERVED: Reserved = &[
 /// - If another process has the lock for longer than the [lock timeout](Self::lock_timeout), the
 ///   fetch fails with a [transient](Error::is_transient) error, and nothing is sent. Until its
 ///   expiry, the current access token stays in use.
-/// - If the server no longer accepts the refresh token (`invalid_grant`), the error [requires a
-///   login](Error::is_login_required). The source doesn't send the refused token again. If the
+/// - If the server no longer accepts the refresh token (`invalid_grant`, or a
+///   [code of the server's own](crate::oauth2::TokenResponseFormat::login_required_code)), the error
+///   [requires a login](Error::is_login_required). The source doesn't send the refused token again. If the
 ///   store contains another token, from another process or a new login, the source sends the other
 ///   token.
 ///
@@ -56,6 +59,7 @@ const RESERVED: Reserved = &[
 /// | --- | --- |
 /// | [`scope`](Self::scope) | none: the scope of the login |
 /// | [`resource`](Self::resource) | none: the server uses the resources of the login |
+/// | [`response_format`](Self::response_format) | that of the client |
 /// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, used if neither `expires_in` nor a JWT's `exp` is present |
 /// | [`lock_timeout`](Self::lock_timeout) | 15 s |
 /// | [`log_out_on_close`](Self::log_out_on_close) | off: the login stays valid after the process ends |
@@ -100,6 +104,57 @@ struct LoginState {
     /// The access token from the login. Fetches return this token until a caller needs another
     /// token.
     initial_token: Option<InitialToken>,
+    last_id_token: Option<LastIdToken>,
+}
+
+/// The last ID token of a login. A refresh may return no ID token (OpenID Connect Core §12.2).
+struct LastIdToken {
+    id_token: SecretString,
+    /// The current refresh token of the same login. If the store contains another refresh token, it
+    /// may belong to another user.
+    refresh_token: SecretString,
+}
+
+impl LoginState {
+    /// Records that `current` is the refresh token after the use of `sent`.
+    fn follow(&mut self, sent: &SecretString, current: &SecretString) {
+        self.last_id_token
+            .take_if(|last| !is_same(&last.refresh_token, sent));
+        if let Some(last) = &mut self.last_id_token {
+            last.refresh_token = current.clone();
+        }
+    }
+
+    /// Returns the last ID token of the login with this refresh token.
+    fn id_token_of(&self, refresh_token: &SecretString) -> Option<SecretString> {
+        let last = self.last_id_token.as_ref();
+        let last = last.filter(|last| is_same(&last.refresh_token, refresh_token));
+        last.map(|last| last.id_token.clone())
+    }
+
+    /// Takes the last ID token from the store, where another process may have saved it.
+    fn find_id_token(&mut self, record: &LoginRecord) {
+        if let Some(id_token) = record.id_token() {
+            self.last_id_token = Some(LastIdToken {
+                id_token: id_token.clone(),
+                refresh_token: record.refresh_token().clone(),
+            });
+        }
+    }
+
+    /// Keeps the ID token of a response, or adds the last ID token to the response.
+    fn keep_id_token(&mut self, response: &mut TokenResponse, current: &SecretString) {
+        match (&response.id_token, &self.last_id_token) {
+            (Some(id_token), _) => {
+                self.last_id_token = Some(LastIdToken {
+                    id_token: id_token.clone(),
+                    refresh_token: current.clone(),
+                });
+            }
+            (None, Some(last)) => response.id_token = Some(last.id_token.clone()),
+            (None, None) => {}
+        }
+    }
 }
 
 struct UnsavedToken {
@@ -194,6 +249,16 @@ impl RefreshToken {
         self
     }
 
+    /// Sets the ID token of the login, and the refresh token of the same login.
+    #[must_use]
+    pub(crate) fn with_id_token(mut self, id_token: &str, refresh_token: SecretString) -> Self {
+        self.state.get_mut().last_id_token = Some(LastIdToken {
+            id_token: SecretString::from(id_token),
+            refresh_token,
+        });
+        self
+    }
+
     /// Sets the origins that may receive the tokens.
     #[must_use]
     pub(crate) fn with_origins(mut self, origins: Vec<Origin>) -> Self {
@@ -206,6 +271,15 @@ impl RefreshToken {
     #[must_use]
     pub fn scope(mut self, scope: impl AsRef<str>) -> Self {
         self.params.set_scope([scope]);
+        self
+    }
+
+    /// Sets the format of the responses to this grant, instead of the
+    /// [client's](Client::response_format). Slack, for example, returns a user token in
+    /// `authed_user` after a login, but at the top level after a refresh.
+    #[must_use]
+    pub fn response_format(mut self, format: TokenResponseFormat) -> Self {
+        self.client = self.client.response_format(format);
         self
     }
 
@@ -356,7 +430,9 @@ impl RefreshToken {
             state.unsaved = None;
             return Ok(saved);
         }
-        let text = LoginRecord::new(unsaved.token.clone(), None).encode();
+        let record = LoginRecord::new(unsaved.token.clone(), None);
+        let record = record.with_id_token(state.id_token_of(&unsaved.token));
+        let text = record.encode();
         let save = self.store.save(text.clone(), lock);
         save.await.map_err(not_saved)?;
         state.unsaved = None;
@@ -381,7 +457,9 @@ impl RefreshToken {
         let access_token = token.and_then(|(token, requested_at)| {
             RecordedToken::new(token, requested_at, self.params.digest(client), client)
         });
+        let id_token = token.and_then(|(token, _)| token.id_token());
         LoginRecord::new(refresh_token, access_token)
+            .with_id_token(id_token.map(SecretString::from))
     }
 
     /// Exchanges the refresh token for an access token, under the store's lock. Uses the token of
@@ -414,6 +492,9 @@ impl RefreshToken {
             if !self.has_lock(state).await? {
                 return Ok(Outcome::LockLost);
             }
+            if let Some(saved) = &saved {
+                state.find_id_token(&saved.record);
+            }
             let requested_at = RequestedAt::now();
             let response = self.exchange(&token).await?;
             let next = response.refresh_token;
@@ -423,11 +504,16 @@ impl RefreshToken {
                 token: next,
                 replaces: token.clone(),
             });
-            let issued = response.rest;
-            let issued = issued.and_then(|rest| self.params.token(&self.client, rest));
+            let unsaved = state.unsaved.as_ref();
+            let current = unsaved.map_or_else(|| token.clone(), |unsaved| unsaved.token.clone());
+            state.follow(&token, &current);
+            let issued = response.rest.and_then(|mut rest| {
+                state.keep_id_token(&mut rest, &current);
+                self.params.token(&self.client, rest)
+            });
             let knows_age = saved.is_some_and(|saved| saved.age.is_some());
             let new_token = issued.as_ref().ok().map(|token| (token, &requested_at));
-            self.save_response(state, &token, new_token, knows_age)
+            self.save_response(state, &current, new_token, knows_age)
                 .await?;
             match issued {
                 // A refusal that contains the next token isn't about the store's contents.
@@ -442,12 +528,12 @@ impl RefreshToken {
         }
     }
 
-    /// Saves the refresh token and the access token of a response in one record. `sent` is the
-    /// refresh token that the server has just accepted.
+    /// Saves the refresh token and the access token of a response in one record. `current` is the
+    /// new refresh token, or the old one if the server didn't replace it.
     async fn save_response(
         &self,
         state: &mut LoginState,
-        sent: &SecretString,
+        current: &SecretString,
         token: Option<(&Token, &RequestedAt)>,
         knows_age: bool,
     ) -> Result<(), Error> {
@@ -460,11 +546,8 @@ impl RefreshToken {
         if !is_replaced && !is_shared {
             return Ok(());
         }
-        let current = state
-            .unsaved
-            .as_ref()
-            .map_or(sent, |unsaved| &unsaved.token);
         let record = self.record(current.clone(), token);
+        let record = record.with_id_token(state.id_token_of(current));
         match self.store.save(record.encode(), lock).await {
             Ok(()) => state.unsaved = None,
             Err(error) if is_replaced => return Err(not_saved(error)),

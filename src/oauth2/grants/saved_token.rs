@@ -126,6 +126,10 @@ impl<'a> Wanted<'a> {
             return None;
         }
         let token = recorded.token(self.client, age, &self.since).ok()?;
+        let token = match saved.record.id_token() {
+            Some(id_token) => token.with_id_token(id_token.clone()),
+            None => token,
+        };
         let is = |other: &Token| other.is_same_credential(&token);
         let is_refused = known.refused.iter().any(is) || self.unwanted.as_ref().is_some_and(is);
         let is_old = match self.reason {

@@ -8,7 +8,7 @@ use http::StatusCode;
 use secrecy::SecretString;
 
 use super::token_params::{Reserved, TokenParams, token_param_setters};
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::http_client::bounded_response::unusable;
 use crate::http_client::response_fields::FieldValue;
 use crate::http_client::token_response::{RESPONSE, TokenResponse};
@@ -25,6 +25,7 @@ const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 /// The token types of RFC 8693 §3.
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
 
 /// Names that [`TokenExchange::param`] rejects.
 const RESERVED: Reserved = &[
@@ -45,6 +46,7 @@ const RESERVED: Reserved = &[
 /// | setting | default |
 /// | --- | --- |
 /// | [`subject_token_type`](Self::subject_token_type), [`actor_token_type`](Self::actor_token_type) | `urn:ietf:params:oauth:token-type:access_token` |
+/// | [`subject_id_token`](Self::subject_id_token) | off: the subject's access token is sent |
 /// | [`actor`](Self::actor) | none |
 /// | [`requested_token_type`](Self::requested_token_type) | none: the server decides |
 /// | [`audience`](Self::audience), [`resource`](Self::resource), [`scope`](Self::scope) | none |
@@ -61,9 +63,11 @@ const RESERVED: Reserved = &[
 /// If the tokens are the same, or if the server refuses the new tokens too, the fetch returns the
 /// error.
 ///
-/// The issued token must be usable as an access token. A response is an error in these cases:
+/// A response is an error in these cases:
 ///
-/// - Its `token_type` is `N_A`.
+/// - Its `token_type` is `N_A`, so the issued token is no access token (§2.2.1). Exception: you
+///   [requested](Self::requested_token_type) another type than an access token, and the response
+///   has the requested `issued_token_type`. With a DPoP key, `N_A` is always an error.
 /// - It has no `issued_token_type`, which §2.2.1 requires.
 /// - Its `issued_token_type` isn't an access token, a JWT or the requested type.
 ///
@@ -85,6 +89,7 @@ pub struct TokenExchange {
     client: Client,
     subject: Box<dyn DynTokenSource>,
     subject_token_type: String,
+    sends_id_token: bool,
     actor: Option<Box<dyn DynTokenSource>>,
     actor_token_type: String,
     requested_token_type: String,
@@ -99,6 +104,7 @@ impl TokenExchange {
             client,
             subject: Box::new(subject),
             subject_token_type: String::from(ACCESS_TOKEN),
+            sends_id_token: false,
             actor: None,
             actor_token_type: String::from(ACCESS_TOKEN),
             requested_token_type: String::new(),
@@ -112,6 +118,31 @@ impl TokenExchange {
     pub fn subject_token_type(mut self, uri: impl Into<String>) -> Self {
         self.subject_token_type = uri.into();
         self
+    }
+
+    /// Sends the subject's [ID token](Token::id_token) instead of its access token, with the type
+    /// `urn:ietf:params:oauth:token-type:id_token`. The ID token comes from a login with the scope
+    /// `openid`. The subject may be such a source, or a [`TokenCache`](crate::TokenCache) for it.
+    ///
+    /// If the subject has no ID token, the fetch fails with [`is_config`](Error::is_config).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::TokenCache;
+    /// use tower_auth::oauth2::{Client, RefreshToken, TokenExchange};
+    ///
+    /// # fn example(client: Client, login: RefreshToken) -> Result<(), tower_auth::Error> {
+    /// let subject = TokenCache::new(login);
+    /// let exchange = TokenExchange::new(client, subject)
+    ///     .subject_id_token()
+    ///     .audience("https://stock.example.com");
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn subject_id_token(mut self) -> Self {
+        self.sends_id_token = true;
+        self.subject_token_type(ID_TOKEN)
     }
 
     /// Sets the actor: the party that acts for the subject (`actor_token`, RFC 8693 §2.1). A
@@ -131,7 +162,7 @@ impl TokenExchange {
     }
 
     /// Requests a type for the new token (RFC 8693 §2.1). By default, and if empty, the server
-    /// decides.
+    /// decides. The layer sends a token of any type as a bearer token.
     #[must_use]
     pub fn requested_token_type(mut self, uri: impl Into<String>) -> Self {
         self.requested_token_type = uri.into();
@@ -148,6 +179,11 @@ impl TokenExchange {
 
     async fn fetch_inputs(&self, reason: Reason) -> Result<InputTokens, Error> {
         let subject = self.subject.fetch(reason).await?;
+        if self.sends_id_token && subject.id_token().is_none() {
+            let message = "the subject's token has no ID token; request the scope `openid` when \
+                           the user logs in";
+            return Err(Error::new(Kind::Config, message));
+        }
         let actor = match &self.actor {
             Some(actor) => Some(actor.fetch(reason).await?),
             None => None,
@@ -156,13 +192,40 @@ impl TokenExchange {
     }
 
     async fn exchange(&self, inputs: &InputTokens) -> Result<TokenResponse, Error> {
-        self.client.endpoint.request(self.grant(Some(inputs))).await
+        // An access token needs no exception, so `N_A` is an error for it.
+        let requested = self.requested_token_type.as_str();
+        let is_access_token = requested.is_empty() || requested == ACCESS_TOKEN;
+        let no_access_token = Some(requested).filter(|_| !is_access_token);
+        let grant = self.grant(Some(inputs));
+        let endpoint = &self.client.endpoint;
+        endpoint.request_type(grant, no_access_token).await
+    }
+
+    /// Returns the secret that identifies the subject.
+    fn subject_secret<'a>(&self, subject: &'a Token) -> &'a str {
+        match self.sends_id_token {
+            true => subject.id_token().unwrap_or_default(),
+            false => subject.secret(),
+        }
+    }
+
+    /// Returns whether the exchange of new tokens would send the same tokens again.
+    fn is_same(&self, one: &InputTokens, other: &InputTokens) -> bool {
+        let is_same_actor = match (&one.actor, &other.actor) {
+            (Some(one), Some(other)) => one.is_same_credential(other),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        let is_same_subject = match self.sends_id_token {
+            true => one.subject.id_token() == other.subject.id_token(),
+            false => one.subject.is_same_credential(&other.subject),
+        };
+        is_same_actor && is_same_subject
     }
 
     /// Returns the parameters. The parameters of a request include the input tokens. The parameters
     /// of a store key omit the input tokens.
     fn grant<'a>(&'a self, inputs: Option<&'a InputTokens>) -> Params<'a> {
-        let subject = inputs.map(|inputs| inputs.subject.secret());
+        let subject = inputs.map(|inputs| self.subject_secret(&inputs.subject));
         let actor = inputs.and_then(|inputs| Some(inputs.actor.as_ref()?.secret()));
         let mut params = Params::default();
         params.push("grant_type", GRANT_TYPE);
@@ -186,7 +249,7 @@ impl TokenExchange {
             other => return other,
         };
         let renewed = self.fetch_inputs(Reason::Refused).await?;
-        if renewed.is_same(&inputs) {
+        if self.is_same(&renewed, &inputs) {
             return Err(refusal);
         }
         self.exchange(&renewed).await
@@ -218,16 +281,6 @@ impl TokenExchange {
 struct InputTokens {
     subject: Token,
     actor: Option<Token>,
-}
-
-impl InputTokens {
-    fn is_same(&self, other: &Self) -> bool {
-        let is_same_actor = match (&self.actor, &other.actor) {
-            (Some(one), Some(other)) => one.is_same_credential(other),
-            (one, other) => one.is_none() && other.is_none(),
-        };
-        is_same_actor && self.subject.is_same_credential(&other.subject)
-    }
 }
 
 /// Returns whether the server refused an input token. RFC 8693 §2.2.2 defines `invalid_request` for
@@ -276,6 +329,10 @@ impl TokenSource for TokenExchange {
             .client
             .store_key(&self.grant(None))
             .with_key("subject", &subject);
+        let key = match self.sends_id_token {
+            true => key.with("subject_token", "id_token"),
+            false => key,
+        };
         match &self.actor {
             Some(actor) => Some(key.with_key("actor", &actor.store_key()?)),
             None => Some(key),
@@ -312,6 +369,7 @@ impl fmt::Debug for TokenExchange {
         f.debug_struct("TokenExchange")
             .field("client", &self.client)
             .field("subject_token_type", &self.subject_token_type)
+            .field("sends_id_token", &self.sends_id_token)
             .field("has_actor", &self.actor.is_some())
             .field("actor_token_type", &self.actor_token_type)
             .field("requested_token_type", &self.requested_token_type)

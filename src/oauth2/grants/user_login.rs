@@ -41,6 +41,10 @@ impl UserLogin {
     ///
     /// Takes the store's lock first. So a process that refreshes the old login can't replace the new
     /// login, and no code is spent if the login couldn't be saved.
+    ///
+    /// If the access token is unusable, the refresh token may still be usable. Without a store, an
+    /// error would lose the refresh token, so the source starts with the refresh token instead. The
+    /// same applies if the error may pass by itself, because the grant can't be used again.
     pub(crate) async fn exchange<'a>(&'a self, grant: Params<'a>) -> Result<RefreshToken, Error> {
         let Some(store) = &self.store else {
             return self.exchange_with_lock(grant, None).await;
@@ -67,11 +71,26 @@ impl UserLogin {
         let issued = token.as_ref().ok().map(|token| (token, &requested_at));
         let (client, refresh_token) = (self.client.clone(), response.refresh_token);
         let store = store.map(|(store, lock)| (Arc::clone(store), lock));
-        let source = RefreshToken::logged_in(client, store, refresh_token, issued).await?;
-        Ok(source
-            .with_initial_token(InitialToken::new(token?, requested_at))
+        let source = RefreshToken::logged_in(client, store, refresh_token.clone(), issued).await?;
+        let source = source
             .assume_lifetime(self.params.assumed_lifetime())
-            .with_origins(self.params.origins()))
+            .with_origins(self.params.origins());
+        let token = match token {
+            Ok(token) => token,
+            Err(error) if refresh_token.is_some() && self.may_be_ignored(&error) => {
+                return Ok(source);
+            }
+            Err(error) => return Err(error),
+        };
+        let source = match (token.id_token(), refresh_token) {
+            (Some(id_token), Some(refresh_token)) => source.with_id_token(id_token, refresh_token),
+            _ => source,
+        };
+        Ok(source.with_initial_token(InitialToken::new(token, requested_at)))
+    }
+
+    fn may_be_ignored(&self, error: &Error) -> bool {
+        error.is_transient() || (self.store.is_none() && !error.is_denied())
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::key_pair::{KeyPair, Padding};
-use crate::http_client::response_fields::wipe;
+use crate::token::extra_fields::wipe;
 
 /// Returns the key and its `kid`.
 pub(crate) fn read(text: &str) -> Result<(KeyPair, Option<String>), String> {

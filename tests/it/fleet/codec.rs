@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::HeaderName;
+use serde_json::json;
 use tower_auth::{Place, Token, TokenCache};
 use tower_auth_test::{ScriptedSource, Step};
 
@@ -52,4 +53,40 @@ async fn a_token_that_is_too_long_for_any_header_is_not_shared() {
         .any(|line| line.message.contains("can't be shared"));
     assert!(told);
     assert_eq!(store.calls(), ["load", "lease", "load", "release"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_id_token_and_the_other_fields_are_shared() {
+    let token = Token::bearer("token")
+        .unwrap()
+        .with_id_token("id \" token")
+        .with_extra("instance_url", "https://acme.example.com")
+        .with_extra("user", json!({"id": 7, "groups": ["a"]}));
+    let token = passed_on(token).await;
+    assert_eq!(token.id_token(), Some("id \" token"));
+    assert_eq!(
+        token.extra("instance_url"),
+        Some(&json!("https://acme.example.com"))
+    );
+    assert_eq!(
+        token.extra("user"),
+        Some(&json!({"id": 7, "groups": ["a"]}))
+    );
+}
+
+/// All that fits in a response fits in the store.
+#[tokio::test(start_paused = true)]
+async fn fields_of_64_kib_are_shared_and_longer_ones_prevent_it() {
+    let token = |length: usize| {
+        let token = Token::bearer("token").unwrap();
+        token.with_extra("note", "x".repeat(length))
+    };
+    let shared = passed_on(token(64 * 1024)).await;
+    let note = shared.extra("note").and_then(|note| note.as_str());
+    assert_eq!(note.map(str::len), Some(64 * 1024));
+
+    let store = BreakableStore::default();
+    let source = ScriptedSource::from_fn(move |_| token(128 * 1024));
+    store.process(source).token().await.unwrap();
+    assert!(store.stored().is_empty());
 }

@@ -10,6 +10,7 @@ use http_body_util::Full;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use tower_auth::login::JsonLogin;
+use tower_auth::oauth2::TokenResponseFormat;
 use tower_auth::{Error, Reason, SecretSource, Token, TokenSource};
 use tower_auth_test::{ScriptedResponse, ScriptedServer};
 
@@ -346,4 +347,72 @@ async fn a_token_beside_an_error_is_a_refusal() {
         let api = LoginApi::responding([(200, json!({"error": error, "access_token": "t"}))]);
         assert_eq!(fetch(&api.login()).await.unwrap().secret(), "t");
     }
+}
+
+/// Also if its field has another name, and whether the body ends, breaks off or stalls.
+#[tokio::test(start_paused = true)]
+async fn a_new_refresh_token_in_an_unreadable_body_is_kept() {
+    let whole = r#"{"data":{"jwt":"t","next":"new"},"refresh_token":"other","ttl":6"#;
+    let response = |body: &'static str| {
+        ScriptedResponse::new(200)
+            .header("content-type", "application/json")
+            .body(body)
+    };
+    for unreadable in [
+        response(whole),
+        response(r#"{"data":{"jwt":"t","next":"new"},}"#),
+        response(r#"{"ttl":NaN,"data":{"jwt":"t","next":"new"}}"#),
+        response(r#"{"data":{"jwt":"t","jwt":"u","next":"new"}}"#),
+        response(whole).reset_after(whole.len() - 2),
+        response(whole).stall_after(whole.len() - 2),
+    ] {
+        let api = LoginApi::responding([(200, json!({"data": {"jwt": "first", "next": "old"}}))]);
+        api.0.respond_next(unreadable);
+        let last = json!({"data": {"jwt": "second"}});
+        api.0.respond_next(ScriptedResponse::json(200, last));
+        let login = api
+            .login()
+            .refresh_at(REFRESH)
+            .and_then(|it| it.access_token_field("/data/jwt"))
+            .and_then(|it| it.refresh_token_field("/data/next"))
+            .unwrap();
+        fetch(&login).await.unwrap();
+        fetch(&login).await.unwrap_err();
+        assert_eq!(fetch(&login).await.unwrap().secret(), "second");
+        let refresh = |token: &str| (String::from(REFRESHES), json!({"data": {"next": token}}));
+        assert_eq!(api.asked()[1..], [refresh("old"), refresh("new")]);
+    }
+}
+
+/// A format describes responses only.
+#[tokio::test]
+async fn a_format_applies_to_the_responses_and_not_to_the_requests() {
+    let body = json!({"success": true, "token": "t", "next": "r", "region": "eu"});
+    let api = LoginApi::responding([
+        (200, body.clone()),
+        (200, body),
+        (
+            200,
+            json!({"success": false, "message": "locked", "token": "t"}),
+        ),
+    ]);
+    let format = TokenResponseFormat::new()
+        .access_token_field("/token")
+        .and_then(|it| it.refresh_token_field("/next"))
+        .and_then(|it| it.success_value("/success", true))
+        .unwrap();
+    let login = api
+        .login()
+        .refresh_at(REFRESH)
+        .unwrap()
+        .response_format(format);
+    let token = fetch(&login).await.unwrap();
+    assert_eq!(token.extra("region"), Some(&json!("eu")));
+    fetch(&login).await.unwrap();
+    assert_eq!(api.asked()[1].1, json!({"refresh_token": "r"}));
+
+    let login = api.login().response_format(TokenResponseFormat::new());
+    let login = login.access_token_field("/token").unwrap();
+    // The last format has no `success`.
+    assert_eq!(fetch(&login).await.unwrap().secret(), "t");
 }

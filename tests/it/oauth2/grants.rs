@@ -4,6 +4,7 @@
 mod authorization_code;
 mod client_credentials;
 mod device_authorization;
+mod id_tokens;
 mod jwt_bearer;
 mod login_sharing;
 #[cfg(feature = "redirect-listener")]

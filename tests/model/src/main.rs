@@ -80,6 +80,7 @@ mod source {
 #[allow(dead_code)]
 #[path = "../../../src/token"]
 mod token {
+    pub(crate) mod extra_fields;
     pub(crate) mod header_value;
     pub(crate) mod issued_token;
     pub(crate) mod per_request;

@@ -794,3 +794,59 @@ async fn a_login_waits_for_the_lock_before_it_sends_the_code() {
     assert!(store.calls().ends_with(&["unlock"]) && !store.is_locked());
     assert_eq!(store.login().as_deref(), Some("an old login"));
 }
+
+/// A refresh returns no ID token. The other processes, and a process that starts later, still have
+/// the ID token of the login.
+#[tokio::test(start_paused = true)]
+async fn the_id_token_and_the_extra_fields_are_in_the_record() {
+    let server = ScriptedServer::new(|request| {
+        let number = request.number();
+        let mut body = json!({
+            "access_token": format!("access-{number}"),
+            "refresh_token": format!("refresh-{number}"),
+            "expires_in": 3600,
+            "instance_url": "https://acme.example.com",
+        });
+        if number == 1 {
+            body["id_token"] = json!("planted-id");
+        }
+        ScriptedResponse::json(200, body)
+    });
+    let store = LockingStore::holding("refresh-0");
+    let process = || {
+        let client = Client::new(URL, ID, SECRET).unwrap();
+        RefreshToken::stored(client.transport(server.clone()), store.clone())
+    };
+    process().fetch(Reason::First).await.unwrap();
+    for (reason, number) in [(Reason::First, 1), (Reason::Forced, 2), (Reason::First, 2)] {
+        let token = process().fetch(reason).await.unwrap();
+        assert_eq!(token.secret(), format!("access-{number}"));
+        assert_eq!(token.id_token(), Some("planted-id"));
+        let url = token.extra("instance_url").and_then(Value::as_str);
+        assert_eq!(url, Some("https://acme.example.com"));
+    }
+    // Another login has its own ID token, or none.
+    store.put("refresh-of-another-login");
+    let token = process().fetch(Reason::First).await.unwrap();
+    assert_eq!(token.id_token(), None);
+}
+
+/// The refresh token must be saved, whatever else the response contains.
+#[tokio::test(start_paused = true)]
+async fn an_id_token_that_is_too_long_is_left_out_of_the_record() {
+    let server = ScriptedServer::new(|_| {
+        let id_token = "i".repeat(62 * 1024);
+        let body = json!({"access_token": "a", "refresh_token": "refresh-1", "expires_in": 60, "id_token": id_token});
+        ScriptedResponse::json(200, body)
+    });
+    let store = LockingStore::holding("refresh-0");
+    let client = Client::new(URL, ID, SECRET).unwrap().transport(server);
+    let source = RefreshToken::stored(client, store.clone());
+    source.fetch(Reason::First).await.unwrap();
+    let record: Value = serde_json::from_str(&store.login().unwrap()).unwrap();
+    assert_eq!(record["access_token"], "a");
+    assert_eq!(
+        (&record["refresh_token"], &record["id_token"]),
+        (&json!("refresh-1"), &Value::Null)
+    );
+}

@@ -1,6 +1,6 @@
 //! A new refresh token is saved before the rest of its response is judged.
 
-use tower_auth::oauth2::{Client, DeviceAuthorization, RefreshToken};
+use tower_auth::oauth2::{Client, DeviceAuthorization, RefreshToken, TokenResponseFormat};
 use tower_auth::{Error, Reason, TokenSource};
 use tower_auth_test::{ScriptedResponse, ScriptedServer};
 
@@ -237,5 +237,198 @@ async fn a_login_with_a_code_saves_it_before_it_judges_the_rest() {
         assert_eq!(store.saves(), ["planted-2"], "{body}");
         let next = RefreshToken::stored(client(&server), store);
         assert_eq!(next.fetch(Reason::First).await.unwrap().secret(), "usable");
+    }
+}
+
+/// Wherever the refresh token is, and whatever is wrong with the rest.
+#[tokio::test]
+async fn one_in_another_format_is_saved_first_too() {
+    let slack = || {
+        let format = TokenResponseFormat::new();
+        let format = format.access_token_field("/authed_user/access_token");
+        let format = format.and_then(|it| it.refresh_token_field("/authed_user/refresh_token"));
+        format.unwrap()
+    };
+    let form = || TokenResponseFormat::new().form_encoded();
+    for (format, body) in [
+        (
+            slack(),
+            r#"{"refresh_token":"bot","authed_user":{"refresh_token":"planted-2"}}"#,
+        ),
+        (
+            slack(),
+            r#"{"authed_user":{"refresh_token":"planted-2"},"refresh_token":"bot"}"#,
+        ),
+        (
+            slack(),
+            r#"{"authed_user":{"refresh_token":"planted-2","refresh_token":null}}"#,
+        ),
+        (
+            slack(),
+            r#"{"authed_user":{"refresh_token":"planted-2"},"authed_user":{}}"#,
+        ),
+        (
+            slack(),
+            r#"{"authed_user":{"refresh_token":"planted-2","access_tok"#,
+        ),
+        (
+            slack(),
+            r#"{"a":NaN,"refresh_token":"bot","authed_user":{"refresh_token":"planted-2"}}"#,
+        ),
+        (
+            slack(),
+            r#"{"authed_user":{"refresh_token":"planted-2"},"refresh_token":"bot",}"#,
+        ),
+        // The token of the bot at the top, in JSON with an error.
+        (
+            TokenResponseFormat::new(),
+            r#"{"a":NaN,"refresh_token":"planted-2","authed_user":{"refresh_token":"user"}}"#,
+        ),
+        (form(), "refresh_token=planted-2"),
+        (
+            form(),
+            "access_token=a&access_token=b&refresh_token=planted-2",
+        ),
+        (
+            form(),
+            "access_token=a&token_type=bot&refresh_token=planted-2&refresh_token=",
+        ),
+        (form(), r#"{"access_token":7,"refresh_token":"planted-2"}"#),
+    ] {
+        let server = rotating(ScriptedResponse::json(200, body));
+        // This response isn't JSON by its type.
+        let server = match body.starts_with('{') {
+            true => server,
+            false => {
+                let response = ScriptedResponse::new(200).body(body);
+                rotating(response.header("content-type", "application/x-www-form-urlencoded"))
+            }
+        };
+        let store = Store::holding("planted-1");
+        let client = client(&server).response_format(format);
+        let source = RefreshToken::stored(client, store.clone());
+        source.fetch(Reason::Expired).await.unwrap_err();
+        assert_eq!(store.saves(), ["planted-2"], "{body}");
+    }
+}
+
+/// Another token of the response isn't the refresh token, even if nothing else is left of it.
+#[tokio::test]
+async fn the_refresh_token_of_another_token_is_not_saved() {
+    let format = || {
+        let format = TokenResponseFormat::new();
+        format
+            .refresh_token_field("/authed_user/refresh_token")
+            .unwrap()
+    };
+    for body in [
+        r#"{"access_token":"a","refresh_token":"bot","authed_us"#,
+        r#"{"access_token":"a","refresh_token":"bot",}"#,
+        r#"{"access_token":NaN,"refresh_token":"bot","authed_user":{}}"#,
+        r#"{"access_token":NaN,"authed_user":{},"other":{"refresh_token":"x"}"#,
+        "access_token=a&refresh_token=bot",
+    ] {
+        let server = ScriptedServer::new(move |_| ScriptedResponse::json(200, body));
+        let store = Store::holding("planted-1");
+        let client = client(&server).response_format(format());
+        let source = RefreshToken::stored(client, store.clone());
+        source.fetch(Reason::Expired).await.unwrap_err();
+        assert!(store.saves().is_empty(), "{body}: {:?}", store.saves());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_that_stalls_does_not_lose_one_that_has_arrived() {
+    let json = r#"{"access_token":"t2","refresh_token":"planted-2","scope":"read"}"#;
+    for end in [json.len() - 3, json.len() - 16, json.len()] {
+        let response = ScriptedResponse::new(200).body(json).stall_after(end);
+        let start = tokio::time::Instant::now();
+        let error = assert_saved(response).await;
+        assert!(error.is_timeout() && error.is_transient(), "{error}");
+        assert!(error.to_string().contains("longer than 10s"), "{error}");
+        assert_eq!(start.elapsed().as_secs(), 10);
+    }
+    let response = ScriptedResponse::new(200).body(json);
+    let server = ScriptedServer::new(|_| ScriptedResponse::stall());
+    server.respond_next(response.stall_after(json.len() - 17));
+    let store = Store::holding("planted-1");
+    let source = RefreshToken::stored(client(&server), store.clone());
+    assert!(
+        source
+            .fetch(Reason::Expired)
+            .await
+            .unwrap_err()
+            .is_timeout()
+    );
+    assert!(store.saves().is_empty(), "{:?}", store.saves());
+}
+
+/// Such a refusal may be that of a login that isn't finished yet.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_that_stalls_may_pass_and_saves_nothing() {
+    let body = r#"{"refresh_token":"is malformed","error":"odd"}"#;
+    let response = ScriptedResponse::json(400, body).stall_after(body.len() - 3);
+    let server = ScriptedServer::new(move |_| response.clone());
+    let store = Store::holding("planted-1");
+    let source = RefreshToken::stored(client(&server), store.clone());
+    let error = source.fetch(Reason::Expired).await.unwrap_err();
+    assert!(error.is_timeout() && error.is_transient(), "{error}");
+    assert!(store.saves().is_empty(), "{:?}", store.saves());
+}
+
+const PROMPT: &str = r#"{"device_code":"d","user_code":"u","expires_in":100,
+    "verification_uri":"https://id.example.com/activate"}"#;
+
+/// Logs in at a server whose response to the login is this.
+async fn logged_in(
+    response: ScriptedResponse,
+    store: Option<Store>,
+) -> Result<RefreshToken, Error> {
+    let server = rotating(ScriptedResponse::json(200, PROMPT));
+    server.respond_next(response);
+    let login = DeviceAuthorization::new(client(&server), "https://id.example.com/device");
+    let login = match store {
+        Some(store) => login.unwrap().store(store),
+        None => login.unwrap(),
+    };
+    let prompt = login.begin().await.unwrap();
+    login.finish(prompt).await
+}
+
+/// The person doesn't have to log in again.
+#[tokio::test(start_paused = true)]
+async fn a_login_without_a_store_goes_on_with_the_refresh_token() {
+    for body in UNUSABLE {
+        let response = ScriptedResponse::json(200, body);
+        match logged_in(response, None).await {
+            Ok(source) => {
+                let token = source.fetch(Reason::First).await.unwrap();
+                assert_eq!(token.secret(), "usable", "{body}");
+            }
+            Err(error) => assert!(error.is_denied(), "{body}: {error}"),
+        }
+    }
+}
+
+/// The code was used, so the login can't be continued in another way.
+#[tokio::test(start_paused = true)]
+async fn a_login_whose_response_breaks_off_goes_on_with_the_refresh_token() {
+    let json = r#"{"access_token":"t2","refresh_token":"planted-2","scope":"read"}"#;
+    for store in [None, Some(Store::default())] {
+        for response in [
+            ScriptedResponse::new(200)
+                .body(json)
+                .reset_after(json.len() - 3),
+            ScriptedResponse::new(200)
+                .body(json)
+                .stall_after(json.len() - 3),
+        ] {
+            let source = logged_in(response, store.clone()).await.unwrap();
+            let token = source.fetch(Reason::First).await.unwrap();
+            assert_eq!(token.secret(), "usable");
+        }
+        if let Some(store) = store {
+            assert_eq!(store.saves(), ["planted-2", "planted-2"]);
+        }
     }
 }
