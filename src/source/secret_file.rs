@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 #[cfg(feature = "file")]
 pub(crate) use written::{
-    FileLock, age_of, at, check, check_links, folder_of, open, resolve, with_suffix,
+    FileLock, FileWrite, age_of, at, check, check_links, folder_of, open, resolve, with_suffix,
 };
 
 /// The maximum size of a secret file, in bytes. Without a limit, a wrong path could fill the
@@ -51,6 +51,7 @@ mod written {
     use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
     use std::io::{self, Read, Write};
     use std::path::{Path, PathBuf};
+    use std::sync::atomic::{AtomicU64, Ordering};
     use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
     use std::time::Duration;
 
@@ -60,21 +61,34 @@ mod written {
 
     /// A lock that no other process has. The system unlocks the lock file when this process ends.
     ///
-    /// Only the holder of the lock writes the files that the lock protects. The clones of a lock
-    /// write one after the other. So a write that a cancelled future started is never disturbed.
+    /// Only the holder of the lock writes the files that the lock protects. The writes of a lock come
+    /// one after the other. A cancelled future doesn't stop its write, which may still wait for the
+    /// disk. So each write has a number, and an older write never replaces a newer one.
     #[derive(Clone)]
-    pub(crate) struct FileLock(Arc<Mutex<LockedFile>>);
+    pub(crate) struct FileLock {
+        file: Arc<Mutex<LockedFile>>,
+        writes: Arc<AtomicU64>,
+    }
 
-    /// A locked file.
+    /// A write that will replace or remove a file.
+    pub(crate) struct FileWrite {
+        lock: FileLock,
+        number: u64,
+    }
+
+    /// A locked file, and the number of the last write that began.
     ///
     /// `Drop` unlocks the file explicitly, because closing the file isn't enough. A child process
     /// that is just starting has the file open until its `exec`. Without the explicit unlock, the
     /// child would keep the lock.
-    struct LockedFile(File);
+    struct LockedFile {
+        file: File,
+        last_write: u64,
+    }
 
     impl Drop for LockedFile {
         fn drop(&mut self) {
-            drop(self.0.unlock());
+            drop(self.file.unlock());
         }
     }
 
@@ -92,7 +106,11 @@ mod written {
             check_file(path, &file, remedy)?;
             match file.try_lock() {
                 Ok(()) => {
-                    let lock = Self(Arc::new(Mutex::new(LockedFile(file))));
+                    let last_write = 0;
+                    let lock = Self {
+                        file: Arc::new(Mutex::new(LockedFile { file, last_write })),
+                        writes: Arc::default(),
+                    };
                     // Another program may have removed the file before this process locked it.
                     Ok(lock.is_at(path)?.then_some(lock))
                 }
@@ -104,15 +122,14 @@ mod written {
         /// Returns whether `path` still leads to the locked file. Otherwise, another process could
         /// lock a new file in its place.
         pub(crate) fn is_at(&self, path: &Path) -> Result<bool, BoxError> {
-            is_at(path, &self.locked().0).map_err(|error| at(path, &error))
+            is_at(path, &self.locked().file).map_err(|error| at(path, &error))
         }
 
-        /// Replaces a file atomically with a file that contains these parts. After a crash, either
-        /// the complete old file or the complete new file exists. Only the owner may use the new
-        /// file.
-        pub(crate) fn replace(&self, path: &Path, parts: &[&[u8]]) -> Result<(), BoxError> {
-            let _locked = self.locked();
-            replace(path, parts)
+        /// Returns the next write. Call this method before the write may wait.
+        pub(crate) fn next_write(&self) -> FileWrite {
+            let number = self.writes.fetch_add(1, Ordering::Relaxed) + 1;
+            let lock = self.clone();
+            FileWrite { lock, number }
         }
 
         /// Completes a save that `kill -9` or a crash interrupted. Moves a complete new file to its
@@ -128,14 +145,39 @@ mod written {
             finish(path, limit, remedy, is_complete)
         }
 
-        /// Removes the file, and what an interrupted save left. Returns whether there was a file.
-        pub(crate) fn remove(&self, path: &Path) -> Result<bool, BoxError> {
-            let _locked = self.locked();
-            remove(path)
+        fn locked(&self) -> MutexGuard<'_, LockedFile> {
+            self.file.lock().unwrap_or_else(PoisonError::into_inner)
+        }
+    }
+
+    impl FileWrite {
+        /// Replaces a file atomically with a file that contains these parts. After a crash, either
+        /// the complete old file or the complete new file exists. Only the owner may use the new
+        /// file.
+        pub(crate) fn replace(self, path: &Path, parts: &[&[u8]]) -> Result<(), BoxError> {
+            let mut locked = self.lock.locked();
+            match locked.begins(self.number) {
+                true => replace(path, parts),
+                false => Ok(()),
+            }
         }
 
-        fn locked(&self) -> MutexGuard<'_, LockedFile> {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        /// Removes the file, and what an interrupted save left. Returns whether there was a file.
+        pub(crate) fn remove(self, path: &Path) -> Result<bool, BoxError> {
+            let mut locked = self.lock.locked();
+            match locked.begins(self.number) {
+                true => remove(path),
+                false => Ok(false),
+            }
+        }
+    }
+
+    impl LockedFile {
+        /// Returns whether no later write has begun.
+        fn begins(&mut self, number: u64) -> bool {
+            let is_latest = number > self.last_write;
+            self.last_write = self.last_write.max(number);
+            is_latest
         }
     }
 

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::token_store::{LIMIT, Lease, StoredValue, TokenStore, check_length};
 use crate::error::BoxError;
-use crate::source::secret_file::{self, FileLock, age_of, at, off_the_runtime};
+use crate::source::secret_file::{self, FileLock, FileWrite, age_of, at, off_the_runtime};
 
 /// Shares tokens between the processes of one user on one machine, such as command-line tools and
 /// timer jobs.
@@ -96,16 +96,16 @@ impl TokenStore for FileStore {
         let folder = self.folder.clone();
         let path = self.path(key, "token")?;
         let sealed = Zeroizing::new(sealed.to_vec());
-        let lock = lock_of(lease).cloned();
-        off_the_runtime(move || save(&folder, &path, &sealed, ttl, lock)).await?
+        let write = lock_of(lease).map(FileLock::next_write);
+        off_the_runtime(move || save(&folder, &path, &sealed, ttl, write)).await?
     }
 
     async fn delete(&self, key: &str, lease: &Lease) -> Result<bool, BoxError> {
         let folder = self.folder.clone();
         let path = self.path(key, "token")?;
-        let lock = lock_of(lease).cloned();
-        off_the_runtime(move || match locked(&folder, &path, lock)? {
-            Some(locked) => locked.remove(&path),
+        let write = lock_of(lease).map(FileLock::next_write);
+        off_the_runtime(move || match begin(&folder, &path, write)? {
+            Some(write) => write.remove(&path),
             None => Ok(false),
         })
         .await?
@@ -116,7 +116,7 @@ impl TokenStore for FileStore {
     async fn lease(&self, key: &str, _ttl: Duration) -> Result<Option<Lease>, BoxError> {
         let folder = self.folder.clone();
         let path = self.path(key, "token")?;
-        let locked = off_the_runtime(move || locked(&folder, &path, None)).await??;
+        let locked = off_the_runtime(move || locked(&folder, &path)).await??;
         // No other process saves while the file is locked, so no fencing token is needed.
         Ok(locked.map(|file| Lease::new(0).holding(file)))
     }
@@ -191,33 +191,38 @@ fn save(
     path: &Path,
     sealed: &[u8],
     ttl: Duration,
-    held: Option<FileLock>,
+    write: Option<FileWrite>,
 ) -> Result<bool, BoxError> {
     let ttl = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
     if ttl == 0 {
         return Ok(false);
     }
-    let Some(locked) = locked(folder, path, held)? else {
+    let Some(write) = begin(folder, path, write)? else {
         // Another process has the lease.
         return Ok(false);
     };
     let length = (sealed.len() as u64).to_be_bytes();
     let parts: [&[u8]; 4] = [MAGIC, &ttl.to_be_bytes(), &length, sealed];
-    locked.replace(path, &parts)?;
+    write.replace(path, &parts)?;
     Ok(true)
 }
 
-/// Returns the lock of a token: `held`, or a new lock. Completes a save that was interrupted. Returns
-/// `None` if another process has the lock.
-fn locked(
+/// Returns the write of a lease, or of a new lock. Returns `None` if another process has the lock.
+fn begin(
     folder: &Path,
     path: &Path,
-    held: Option<FileLock>,
-) -> Result<Option<FileLock>, BoxError> {
-    create(folder)?;
-    if held.is_some() {
-        return Ok(held);
+    write: Option<FileWrite>,
+) -> Result<Option<FileWrite>, BoxError> {
+    match write {
+        Some(_) => create(folder).map(|()| write),
+        None => Ok(locked(folder, path)?.map(|lock| lock.next_write())),
     }
+}
+
+/// Locks a token, and completes a save that was interrupted. Returns `None` if another process has
+/// the lock.
+fn locked(folder: &Path, path: &Path) -> Result<Option<FileLock>, BoxError> {
+    create(folder)?;
     let locked = FileLock::take(&path.with_extension("lock"), REMEDY)?;
     if let Some(locked) = &locked {
         locked.finish(path, HEADER + LIMIT, REMEDY, |bytes| parse(bytes).is_some())?;

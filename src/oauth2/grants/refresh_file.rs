@@ -89,14 +89,16 @@ impl RefreshTokenStore for RefreshTokenFile {
     /// Saves the login. Without the lock of this file, locks the file first, and fails if another
     /// process has locked it.
     async fn save(&self, login: SecretString, lock: &LoginLock) -> Result<(), BoxError> {
-        let held = lock.guard::<FileLock>().cloned();
+        let write = lock.guard::<FileLock>().map(FileLock::next_write);
         self.run(move |path| {
-            let locked = match held {
-                Some(locked) => locked,
-                None => locked(path)?.ok_or("another process has locked the login")?,
+            let write = match write {
+                Some(write) => write,
+                None => locked(path)?
+                    .ok_or("another process has locked the login")?
+                    .next_write(),
             };
             let parts = [login.expose_secret().as_bytes(), b"\n"];
-            locked.replace(path, &parts)
+            write.replace(path, &parts)
         })
         .await
     }
@@ -123,10 +125,10 @@ impl RefreshTokenStore for RefreshTokenFile {
     }
 
     async fn delete(&self, lock: &LoginLock) -> Result<(), BoxError> {
-        let Some(locked) = lock.guard::<FileLock>().cloned() else {
+        let Some(write) = lock.guard::<FileLock>().map(FileLock::next_write) else {
             return Ok(());
         };
-        self.run(move |path| locked.remove(path).map(drop)).await
+        self.run(move |path| write.remove(path).map(drop)).await
     }
 }
 

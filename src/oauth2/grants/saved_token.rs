@@ -104,7 +104,6 @@ impl<'a> Wanted<'a> {
             let token =
                 access_token.map(|token| token.token(self.client, Duration::ZERO, &self.since));
             self.unwanted = token.and_then(Result::ok);
-            return None;
         }
         self.usable(found, known)
     }

@@ -88,6 +88,8 @@ struct Inner {
     faults: HashMap<&'static str, StoreFault>,
     calls: Vec<&'static str>,
     saves: Vec<String>,
+    /// The login that another process saves just before this process gets the lock.
+    saved_before_lock: Option<String>,
 }
 
 /// Unlocks the store when it is dropped.
@@ -119,6 +121,11 @@ impl LockingStore {
 
     pub(crate) fn works_again(&self) {
         self.lock_state().faults.clear();
+    }
+
+    /// Lets another process save this login just before the store grants the next lock.
+    pub(crate) fn is_saved_before_the_lock(&self, login: &str) {
+        self.lock_state().saved_before_lock = Some(login.to_owned());
     }
 
     /// Takes the lock from its holder.
@@ -220,6 +227,9 @@ impl RefreshTokenStore for LockingStore {
         state.locks += 1;
         let number = state.locks;
         state.holder = Some(number);
+        if let Some(login) = state.saved_before_lock.take() {
+            state.login = Some((login, Instant::now()));
+        }
         let store = self.clone();
         Ok(Some(LoginLock::holding(Held { number, store })))
     }

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::time::{advance, timeout};
 use tower_auth::oauth2::{Client, RefreshToken};
-use tower_auth::{Error, Reason, TokenSource};
+use tower_auth::{Error, Reason, Token, TokenSource};
 use tower_auth_test::{RecordedRequest, ScriptedResponse, ScriptedServer, run_until_idle};
 
 use crate::support::paused;
@@ -115,7 +115,24 @@ async fn processes_that_need_a_token_at_once_make_one_request_and_get_one_token(
         assert_eq!(server.sent(), ["refresh-0"]);
         assert_eq!(store.saves(), ["refresh-1"]);
         assert!(!store.is_locked());
+        // The processes that wait look without the lock.
+        let unlocks = store.calls().into_iter().filter(|call| *call == "unlock");
+        assert_eq!(unlocks.count(), 1);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_was_saved_just_before_the_lock_was_granted_is_used() {
+    let saved = {
+        let (server, store) = (Rotating::default(), LockingStore::holding("refresh-0"));
+        fetch(&server.process(&store), Reason::First).await.unwrap();
+        store.login().unwrap()
+    };
+    let (server, store) = (Rotating::default(), LockingStore::holding("refresh-0"));
+    store.is_saved_before_the_lock(&saved);
+    let process = server.process(&store);
+    assert_eq!(fetch(&process, Reason::First).await.unwrap(), "access-1");
+    assert!(server.sent().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -142,7 +159,7 @@ async fn a_process_that_starts_later_uses_the_saved_token_without_the_lock() {
     assert_eq!(server.sent(), ["refresh-0"]);
     // The request took 1 s of the lifetime.
     let token = later.fetch(Reason::First).await.unwrap();
-    assert!(format!("{token:?}").contains("In(2599s)"), "{token:?}");
+    assert_eq!(lifetime(&token), 2599.0);
 }
 
 /// Returns whether a process that fetches for this reason makes a request. The saved token has a
@@ -244,10 +261,40 @@ async fn a_source_that_requests_something_else_does_not_use_the_token() {
         source().resource("https://api.example.com"),
         source().param("tenant", "acme").unwrap(),
     ];
-    for (other, number) in others.into_iter().zip(2..) {
+    for (other, number) in others.into_iter().zip(1..) {
+        let saved = fetch(&source(), Reason::Forced).await.unwrap();
+        assert_eq!(saved, format!("access-{}", 2 * number));
         let token = fetch(&other, Reason::First).await.unwrap();
-        assert_eq!(token, format!("access-{number}"));
+        assert_eq!(token, format!("access-{}", 2 * number + 1));
     }
+}
+
+/// Returns the lifetime of a token. The cache counts it from the start of the fetch.
+fn lifetime(token: &Token) -> f64 {
+    let shown = format!("{token:?}");
+    let (_, rest) = shown.split_once("In(").unwrap();
+    rest.split_once("s)").unwrap().0.parse().unwrap()
+}
+
+/// The wait for the lock doesn't shorten the life of the token.
+#[tokio::test(start_paused = true)]
+async fn the_lifetime_of_a_token_includes_the_wait_for_the_lock() {
+    use tower_auth::oauth2::RefreshTokenStore;
+
+    let (server, store) = (Rotating::default(), LockingStore::holding("refresh-0"));
+    let held = store.lock(HOUR).await.unwrap().unwrap();
+    let unlocking = async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        drop(held);
+    };
+    let processes = [server.process(&store), server.process(&store)];
+    let fetches = join_all(processes.iter().map(|it| it.fetch(Reason::First)));
+    let (tokens, ()) = tokio::join!(fetches, unlocking);
+    for token in tokens {
+        let lifetime = lifetime(&token.unwrap());
+        assert!((3604.9..3606.0).contains(&lifetime), "{lifetime}");
+    }
+    assert_eq!(server.sent(), ["refresh-0"]);
 }
 
 #[cfg(feature = "dpop")]
