@@ -176,13 +176,14 @@ impl Telemetry {
         );
     }
 
-    /// Reports what is unusual about a fetched token: the requested scopes that it lacks, and a date
-    /// in place of its lifetime. Warns only if this differs from the last token. `lifetime` is the
+    /// Reports what is unusual about a fetched token: the requested scopes that it lacks, a date in
+    /// place of its lifetime, and that it couldn't be saved for other processes. Warns only if this differs from the last token. `lifetime` is the
     /// token's remaining lifetime.
     pub(crate) fn token_issued(&self, token: &Token, lifetime: Option<Duration>) {
         let (missing, is_date) = (token.missing_scope(), token.is_expiry_read_as_date());
-        let digest = match (missing, is_date) {
-            (None, false) => 0,
+        let not_saved = token.not_saved();
+        let digest = match (missing, is_date, not_saved.is_some()) {
+            (None, false, false) => 0,
             findings => digest(findings),
         };
         if self.findings.swap(digest, Ordering::Relaxed) == digest {
@@ -194,6 +195,14 @@ impl Telemetry {
                 tower_auth.token.lifetime = lifetime.map(tracing::field::debug),
                 "a token's lifetime was sent as a date, because its `expires_in` exceeds ten years; tell \
                  the server's operator that `expires_in` is a number of seconds (RFC 6749 §5.1)",
+            );
+        }
+        if let Some(why) = not_saved {
+            tracing::warn!(
+                tower_auth.cache = &*self.cache,
+                error.message = why,
+                "could not save the access token of a login, so each process that shares the login \
+                 fetches its own",
             );
         }
         let Some(missing) = missing else {
@@ -307,7 +316,7 @@ impl Telemetry {
 }
 
 /// Returns a hash that is never 0.
-fn digest(findings: (Option<&str>, bool)) -> u64 {
+fn digest(findings: (Option<&str>, bool, bool)) -> u64 {
     let mut hasher = DefaultHasher::new();
     findings.hash(&mut hasher);
     hasher.finish().max(1)

@@ -23,6 +23,7 @@ use crate::http_client::token_response_format::TokenResponseFormat;
 use crate::oauth2::client::oauth2_client::Client;
 use crate::oauth2::client::params::Params;
 use crate::origin::Origin;
+use crate::sanitize::sanitize;
 use crate::source::token_source::{Reason, TokenSource};
 use crate::token::issued_token::Token;
 
@@ -355,7 +356,11 @@ impl RefreshToken {
 
     async fn load(&self) -> Result<Option<Loaded>, Error> {
         let saved = self.store.load().await.map_err(not_loaded)?;
-        let saved = saved.map(Loaded::new).transpose().map_err(not_loaded)?;
+        let saved = saved
+            .as_ref()
+            .map(Loaded::new)
+            .transpose()
+            .map_err(not_loaded)?;
         Ok(saved.flatten())
     }
 
@@ -436,7 +441,7 @@ impl RefreshToken {
         let save = self.store.save(text.clone(), lock);
         save.await.map_err(not_saved)?;
         state.unsaved = None;
-        Loaded::new(SavedLogin::new(text)).map_err(not_loaded)
+        Loaded::new(&SavedLogin::new(text)).map_err(not_loaded)
     }
 
     async fn exchange(&self, token: &SecretString) -> Result<UnjudgedResponse, Error> {
@@ -513,7 +518,8 @@ impl RefreshToken {
             });
             let knows_age = saved.is_some_and(|saved| saved.age.is_some());
             let new_token = issued.as_ref().ok().map(|token| (token, &requested_at));
-            self.save_response(state, &current, new_token, knows_age)
+            let not_saved = self
+                .save_response(state, &current, new_token, knows_age)
                 .await?;
             match issued {
                 // A refusal that contains the next token isn't about the store's contents.
@@ -521,7 +527,11 @@ impl RefreshToken {
                 Err(error) => return Err(error),
                 // The cache counts the lifetime from the start of the fetch.
                 Ok(token) => {
-                    return Ok(Outcome::Done(wanted.later(token, &requested_at)));
+                    let token = wanted.later(token, &requested_at);
+                    return Ok(Outcome::Done(match not_saved {
+                        Some(why) => token.with_not_saved(sanitize(&why.to_string())),
+                        None => token,
+                    }));
                 }
             }
             state.refused = Some(token);
@@ -529,36 +539,34 @@ impl RefreshToken {
     }
 
     /// Saves the refresh token and the access token of a response in one record. `current` is the
-    /// new refresh token, or the old one if the server didn't replace it.
+    /// new refresh token, or the old one if the server didn't replace it. Returns why only the access
+    /// token couldn't be saved.
     async fn save_response(
         &self,
         state: &mut LoginState,
         current: &SecretString,
         token: Option<(&Token, &RequestedAt)>,
         knows_age: bool,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<BoxError>, Error> {
         let Some(lock) = &state.lock else {
-            return Ok(());
+            return Ok(None);
         };
         let is_replaced = state.unsaved.is_some();
         // Without a lock and an age, no other process could use the access token.
         let is_shared = token.is_some() && (knows_age || !lock.is_none());
         if !is_replaced && !is_shared {
-            return Ok(());
+            return Ok(None);
         }
         let record = self.record(current.clone(), token);
         let record = record.with_id_token(state.id_token_of(current));
         match self.store.save(record.encode(), lock).await {
-            Ok(()) => state.unsaved = None,
-            Err(error) if is_replaced => return Err(not_saved(error)),
-            Err(error) => {
-                tracing::warn!(
-                    error.message = %error,
-                    "could not save the access token of a login, so other processes fetch their own",
-                );
+            Ok(()) => {
+                state.unsaved = None;
+                Ok(None)
             }
+            Err(error) if is_replaced => Err(not_saved(error)),
+            Err(error) => Ok(Some(error)),
         }
-        Ok(())
     }
 }
 

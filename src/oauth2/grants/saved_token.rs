@@ -51,7 +51,7 @@ pub(crate) struct Wanted<'a> {
 
 impl Loaded {
     /// Reads a login. Returns `None` if the text is empty.
-    pub(crate) fn new(saved: SavedLogin) -> Result<Option<Self>, BoxError> {
+    pub(crate) fn new(saved: &SavedLogin) -> Result<Option<Self>, BoxError> {
         let record = LoginRecord::parse(saved.text().expose_secret())?;
         Ok(record.map(|record| Self {
             record,

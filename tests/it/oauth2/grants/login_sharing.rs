@@ -687,6 +687,7 @@ async fn the_record_has_what_another_process_needs() {
         "refresh_in_ms": 1_798_000,
         "scope": "read",
         "missing_scope": "write",
+        "extra": {"expires_in": 3600, "refresh_in": 1800},
         "request": record["request"],
     });
     assert_eq!(record, expected);
