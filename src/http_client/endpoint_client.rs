@@ -1,15 +1,15 @@
 //! One POST to one endpoint, with a timeout, a response limit and no redirects.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use futures_util::future::poll_immediate;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::Full;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until};
 use zeroize::Zeroizing;
 
 use super::bounded_response::{DEADLINE, EndpointResponse, PartialResponse, ReadError};
@@ -140,6 +140,7 @@ impl EndpointClient {
     }
 
     /// Sends a request from [`request`](Self::request). The caller may have added headers.
+    #[cfg(feature = "cookies")]
     pub(crate) async fn send(
         &self,
         request: Request<Full<Bytes>>,
@@ -217,13 +218,17 @@ pub(crate) async fn within<T>(
     }
     let now = Instant::now();
     let deadline = now.checked_add(limit).unwrap_or(now + LONGEST_TIMEOUT);
+    let mut end = pin!(sleep_until(deadline));
     let mut work = pin!(DEADLINE.scope(deadline, work));
-    if let Ok(result) = timeout_at(deadline, work.as_mut()).await {
-        return result;
-    }
-    // The work sees that the deadline has passed.
-    let result = poll_immediate(work).await;
-    result.unwrap_or_else(|| Err(took_longer(limit, what)))
+    poll_fn(|cx| {
+        // Polls the work after the timer, so that the work sees when the deadline has passed.
+        let has_ended = end.as_mut().poll(cx).is_ready();
+        match work.as_mut().poll(cx) {
+            Poll::Pending if has_ended => Poll::Ready(Err(took_longer(limit, what))),
+            result => result,
+        }
+    })
+    .await
 }
 
 /// The timeout in place of one that is too long for the clock.

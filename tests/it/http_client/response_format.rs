@@ -604,6 +604,22 @@ async fn what_a_refusal_says_is_bounded_clean_and_shows_no_secret() {
     assert!(text.contains("a b [redacted]"), "{text}");
 }
 
+/// The tokens at the usual places are tokens too, whatever the format says.
+#[tokio::test]
+async fn a_refusal_shows_no_token_from_another_place() {
+    let format = format().access_token_field("/data/token").unwrap();
+    let body = json!({
+        "access_token": "planted-1", "refresh_token": "planted-2", "id_token": "planted-3",
+        "message": "planted-1 planted-2 planted-3",
+    });
+    let response = ScriptedResponse::json(400, body);
+    let text = all_text_of(&read(format, response).await.unwrap_err());
+    assert!(
+        text.contains("[redacted]") && !text.contains("planted"),
+        "{text}"
+    );
+}
+
 #[tokio::test]
 async fn a_text_that_is_said_twice_is_shown_once() {
     let body = json!({"error": "odd", "error_description": "why", "message": "why", "hint": "why"});

@@ -337,6 +337,30 @@ async fn the_refresh_token_of_another_token_is_not_saved() {
     }
 }
 
+/// A body that breaks off is read as far as it goes, so no other token is taken for the refresh token.
+#[tokio::test]
+async fn the_refresh_token_of_another_token_is_not_saved_if_the_body_breaks_off() {
+    for (body, saved) in [
+        (
+            r#"{"access_token":"a","authed_user":{"refresh_token":"user","x":"y"#,
+            &[][..],
+        ),
+        (
+            r#"{"refresh_token":"own","authed_user":{"refresh_token":"user","x":"y"#,
+            &["own"],
+        ),
+    ] {
+        for cut in [body.len(), body.len() - 1] {
+            let response = ScriptedResponse::json(200, body).reset_after(cut);
+            let server = ScriptedServer::new(move |_| response.clone());
+            let store = Store::holding("planted-1");
+            let source = RefreshToken::stored(client(&server), store.clone());
+            source.fetch(Reason::Expired).await.unwrap_err();
+            assert_eq!(store.saves(), saved, "{body}");
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_response_that_stalls_does_not_lose_one_that_has_arrived() {
     let json = r#"{"access_token":"t2","refresh_token":"planted-2","scope":"read"}"#;
