@@ -15,6 +15,8 @@ pub(crate) mod login_lock;
 
 pub(crate) mod saved_token;
 
+pub(crate) mod login_state;
+
 #[cfg(feature = "file")]
 pub(crate) mod refresh_file;
 

@@ -1,24 +1,24 @@
 //! The refresh token grant (RFC 6749 §6), which continues a user's login.
 
 use std::fmt;
-use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::Mutex;
 
 use super::initial_token::{InitialToken, RequestedAt};
 use super::login_lock::{LOCK_TIMEOUT, LockAttempts, not_locked, unlock};
 use super::login_record::{LoginRecord, RecordedToken};
+use super::login_state::{LoginState, StateGuard, UnsavedToken, is_same};
 use super::refresh_store::{
     DynRefreshTokenStore, InMemory, LoginLock, RefreshTokenStore, SavedLogin,
 };
-use super::saved_token::{KnownTokens, Loaded, Wanted};
+use super::saved_token::{Loaded, Wanted};
 use super::token_params::{Reserved, TokenParams, token_param_setters};
 use crate::cache::builder::FETCH_TIMEOUT;
 use crate::error::{BoxError, Error, Kind};
-use crate::http_client::token_response::{TokenResponse, UnjudgedResponse};
+use crate::http_client::token_response::UnjudgedResponse;
 use crate::http_client::token_response_format::TokenResponseFormat;
 use crate::oauth2::client::oauth2_client::Client;
 use crate::oauth2::client::params::Params;
@@ -90,107 +90,6 @@ pub struct RefreshToken {
     state: Mutex<LoginState>,
 }
 
-/// The state of the login, except for the record in the store.
-#[derive(Default)]
-struct LoginState {
-    /// A new refresh token that isn't saved yet. The server may have revoked the stored token.
-    unsaved: Option<UnsavedToken>,
-    /// The store's lock, during a fetch. After a fetch, this process keeps the lock only if there is
-    /// an unsaved token. Otherwise, another process would send the revoked token of the store.
-    lock: Option<LoginLock>,
-    /// The refresh token that the server no longer accepts.
-    refused: Option<SecretString>,
-    /// The access tokens that this source has returned.
-    known: KnownTokens,
-    /// The access token from the login. Fetches return this token until a caller needs another
-    /// token.
-    initial_token: Option<InitialToken>,
-    last_id_token: Option<LastIdToken>,
-}
-
-/// The last ID token of a login. A refresh may return no ID token (OpenID Connect Core §12.2).
-struct LastIdToken {
-    id_token: SecretString,
-    /// The current refresh token of the same login. If the store contains another refresh token, it
-    /// may belong to another user.
-    refresh_token: SecretString,
-}
-
-impl LoginState {
-    /// Records that `current` is the refresh token after the use of `sent`.
-    fn follow(&mut self, sent: &SecretString, current: &SecretString) {
-        self.last_id_token
-            .take_if(|last| !is_same(&last.refresh_token, sent));
-        if let Some(last) = &mut self.last_id_token {
-            last.refresh_token = current.clone();
-        }
-    }
-
-    /// Returns the last ID token of the login with this refresh token.
-    fn id_token_of(&self, refresh_token: &SecretString) -> Option<SecretString> {
-        let last = self.last_id_token.as_ref();
-        let last = last.filter(|last| is_same(&last.refresh_token, refresh_token));
-        last.map(|last| last.id_token.clone())
-    }
-
-    /// Takes the last ID token from the store, where another process may have saved it.
-    fn find_id_token(&mut self, record: &LoginRecord) {
-        if let Some(id_token) = record.id_token() {
-            self.last_id_token = Some(LastIdToken {
-                id_token: id_token.clone(),
-                refresh_token: record.refresh_token().clone(),
-            });
-        }
-    }
-
-    /// Keeps the ID token of a response, or adds the last ID token to the response.
-    fn keep_id_token(&mut self, response: &mut TokenResponse, current: &SecretString) {
-        match (&response.id_token, &self.last_id_token) {
-            (Some(id_token), _) => {
-                self.last_id_token = Some(LastIdToken {
-                    id_token: id_token.clone(),
-                    refresh_token: current.clone(),
-                });
-            }
-            (None, Some(last)) => response.id_token = Some(last.id_token.clone()),
-            (None, None) => {}
-        }
-    }
-}
-
-struct UnsavedToken {
-    token: SecretString,
-    /// The refresh token that the server replaced. If the store contains another one, somebody has
-    /// logged in again.
-    replaces: SecretString,
-}
-
-/// The state during a fetch. When the fetch ends, is cancelled or panics, the store's lock is
-/// dropped, unless there is an unsaved token.
-struct StateGuard<'a>(MutexGuard<'a, LoginState>);
-
-impl Drop for StateGuard<'_> {
-    fn drop(&mut self) {
-        if self.0.unsaved.is_none() {
-            self.0.lock = None;
-        }
-    }
-}
-
-impl Deref for StateGuard<'_> {
-    type Target = LoginState;
-
-    fn deref(&self) -> &LoginState {
-        &self.0
-    }
-}
-
-impl DerefMut for StateGuard<'_> {
-    fn deref_mut(&mut self) -> &mut LoginState {
-        &mut self.0
-    }
-}
-
 /// The result of what a process does with the store's lock.
 enum Outcome<T> {
     Done(T),
@@ -253,10 +152,8 @@ impl RefreshToken {
     /// Sets the ID token of the login, and the refresh token of the same login.
     #[must_use]
     pub(crate) fn with_id_token(mut self, id_token: &str, refresh_token: SecretString) -> Self {
-        self.state.get_mut().last_id_token = Some(LastIdToken {
-            id_token: SecretString::from(id_token),
-            refresh_token,
-        });
+        let id_token = SecretString::from(id_token);
+        self.state.get_mut().set_id_token(id_token, refresh_token);
         self
     }
 
@@ -392,8 +289,9 @@ impl RefreshToken {
 
     /// Returns an access token: a token that another process saved, or a new one.
     async fn shared_or_new(&self, state: &mut LoginState, reason: Reason) -> Result<Token, Error> {
-        let found = self.load().await?;
+        // The time counts from before the first load: a login that changes later is younger.
         let mut wanted = Wanted::new(reason, &self.client, self.params.digest(&self.client));
+        let found = self.load().await?;
         let usable = wanted.look_first(found.as_ref(), &state.known);
         if let Some(token) = usable.filter(|_| state.unsaved.is_none()) {
             return Ok(token);
@@ -439,7 +337,7 @@ impl RefreshToken {
         let record = record.with_id_token(state.id_token_of(&unsaved.token));
         let text = record.encode();
         let save = self.store.save(text.clone(), lock);
-        save.await.map_err(not_saved)?;
+        save.await.map_err(not_saved_yet)?;
         state.unsaved = None;
         Loaded::new(&SavedLogin::new(text)).map_err(not_loaded)
     }
@@ -564,7 +462,7 @@ impl RefreshToken {
                 state.unsaved = None;
                 Ok(None)
             }
-            Err(error) if is_replaced => Err(not_saved(error)),
+            Err(error) if is_replaced => Err(not_saved_yet(error)),
             Err(error) => Ok(Some(error)),
         }
     }
@@ -643,10 +541,6 @@ impl TokenSource for RefreshToken {
     }
 }
 
-fn is_same(one: &SecretString, other: &SecretString) -> bool {
-    one.expose_secret() == other.expose_secret()
-}
-
 fn login_required(what: &'static str) -> Error {
     Error::new(Kind::LoginRequired, format!("{what}; log in again"))
 }
@@ -659,6 +553,12 @@ fn not_loaded(error: BoxError) -> Error {
 fn not_deleted(error: BoxError) -> Error {
     let message = "could not delete the login from its store; the server no longer accepts it";
     Error::new(Kind::Source, message).with_source(error)
+}
+
+/// Makes the error for a refresh token that the next attempt saves first.
+fn not_saved_yet(error: BoxError) -> Error {
+    let message = "could not save the new refresh token, so the new access token isn't used";
+    Error::new(Kind::Transient, message).with_source(error)
 }
 
 fn not_saved(error: BoxError) -> Error {
