@@ -510,7 +510,6 @@ impl Token {
         self.details()?.extra.get(name)
     }
 
-    #[cfg(feature = "fleet")]
     pub(crate) fn extra_fields(&self) -> Option<&ExtraFields> {
         let extra = &self.details()?.extra;
         (!extra.is_empty()).then_some(extra)
