@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use zeroize::Zeroize;
 
 /// The fields by name. Each string may be a secret, so the strings are zeroized on drop.
-#[derive(Clone, Default, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, Default)]
+#[cfg_attr(feature = "fleet", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "fleet", serde(transparent))]
 pub(crate) struct ExtraFields {
     fields: Map<String, Value>,
 }
@@ -24,8 +24,18 @@ impl ExtraFields {
         }
     }
 
+    pub(crate) fn fields(&self) -> &Map<String, Value> {
+        &self.fields
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.fields.is_empty()
+    }
+}
+
+impl From<Map<String, Value>> for ExtraFields {
+    fn from(fields: Map<String, Value>) -> Self {
+        Self { fields }
     }
 }
 

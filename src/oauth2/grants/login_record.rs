@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use super::initial_token::RequestedAt;
@@ -70,7 +71,7 @@ struct EncodedLogin<'a> {
     #[serde(borrow, default, skip_serializing_if = "str::is_empty")]
     id_token: Cow<'a, str>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    extra: Option<Cow<'a, ExtraFields>>,
+    extra: Option<Cow<'a, Map<String, Value>>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     request: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -152,7 +153,7 @@ impl LoginRecord {
             login.request = Some(token.request.clone());
             login.jkt.clone_from(&token.jkt);
             if has_details {
-                login.extra = token.extra.as_ref().map(Cow::Borrowed);
+                login.extra = token.extra.as_ref().map(|it| Cow::Borrowed(it.fields()));
             }
         }
         encode(&login)
@@ -232,7 +233,7 @@ impl RecordedToken {
             refresh_in: encoded.refresh_in_ms.map(Duration::from_millis),
             scope: encoded.scope,
             missing_scope: encoded.missing_scope,
-            extra: encoded.extra.map(Cow::into_owned),
+            extra: encoded.extra.map(|fields| fields.into_owned().into()),
             request: encoded.request?,
             jkt: encoded.jkt,
         })
