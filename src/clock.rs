@@ -62,7 +62,6 @@ impl Moment {
     }
 
     /// Returns the moment that is earlier by `span` on both clocks.
-    #[cfg(feature = "fleet")]
     pub(crate) fn minus(self, span: Duration) -> Self {
         let span = nanos(span);
         Self {
@@ -83,6 +82,12 @@ impl Moment {
     #[inline]
     pub(crate) fn reached(self, deadline: Self) -> bool {
         self.monotonic >= deadline.monotonic || self.wall >= deadline.wall
+    }
+
+    /// Returns whether either clock is later than `moment`.
+    #[inline]
+    pub(crate) fn passed(self, moment: Self) -> bool {
+        self.monotonic > moment.monotonic || self.wall > moment.wall
     }
 
     /// Returns how long it takes until either clock reaches `deadline`.

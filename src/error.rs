@@ -290,6 +290,11 @@ impl Error {
         self.edit(|inner| inner.reply = Some(reply))
     }
 
+    /// Replaces the message, and keeps what the server said.
+    pub(crate) fn with_message(self, message: &'static str) -> Self {
+        self.edit(|inner| inner.message = message.into())
+    }
+
     pub(crate) fn with_source(self, source: impl Into<BoxError>) -> Self {
         self.edit(|inner| inner.source = Some(Arc::from(source.into())))
     }
@@ -465,8 +470,9 @@ impl Error {
     }
 
     /// Returns `true` if the server's response is unusable: not JSON, without `access_token`, too
-    /// large, or a redirect. Also returns `true` if a browser delivered a response that doesn't
-    /// belong to the authorization request.
+    /// large, a redirect, or in an unsupported [content
+    /// coding](crate::oauth2::Transport#content-codings). Also returns `true` if a browser delivered
+    /// a response that doesn't belong to the authorization request.
     pub fn is_reply(&self) -> bool {
         self.is(Kind::Reply)
     }

@@ -92,6 +92,7 @@
 //! | `redirect-listener` | [`oauth2::RedirectListener`] (so `authorization-code` too), which receives the redirected browser |
 //! | `metrics` | counters, gauges and histograms through the `metrics` facade: see [`docs::watching`] |
 //! | `reqwest-middleware` | [`layer::AuthMiddleware`] (so `reqwest` too): the layer in a chain of `reqwest-middleware` |
+//! | `gzip` | [compressed responses](oauth2::Transport#content-codings) of token endpoints, logins and metadata |
 //! | `tower-http` | the origin of responses that tower-http's `FollowRedirect` returns |
 //! | `full` | all features |
 //!

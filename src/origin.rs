@@ -128,9 +128,14 @@ impl FromStr for Origin {
         // `Uri` drops a fragment silently, so the text itself is checked for `#`.
         let uri = text.parse().ok().filter(is_bare);
         let uri = uri.filter(|_| !text.contains('#'));
-        uri.and_then(|uri| Self::of_uri(&uri)).ok_or_else(|| {
-            let message = "the origin is invalid; write `scheme://host[:port]`, such as \
-                           `https://api.example.com`, without a path or user name";
+        let fault = port_fault(text);
+        let origin = uri.filter(|_| fault.is_none());
+        origin.and_then(|uri| Self::of_uri(&uri)).ok_or_else(|| {
+            let what = fault.as_deref().unwrap_or("is invalid");
+            let message = format!(
+                "the origin {what}; write `scheme://host[:port]`, such as \
+                 `https://api.example.com`, without a path or user name"
+            );
             Error::new(Kind::Config, message)
         })
     }
@@ -195,6 +200,46 @@ pub(crate) fn serialize_uri(uri: &Uri) -> String {
 pub(crate) fn parts_of(uri: &Uri) -> Option<(&str, &str, Option<u16>)> {
     Some((uri.scheme_str()?, uri.host()?, uri.port_u16()))
 }
+
+/// Returns what is wrong with the port of an absolute URL, for an error message. `None` if the port
+/// is valid, or if there is no port.
+///
+/// `Uri` also accepts other ports, but then returns no port.
+pub(crate) fn port_fault(url: &str) -> Option<String> {
+    let (_, rest) = url.split_once("://")?;
+    authority_port_fault(rest.split(['/', '?', '#']).next()?)
+}
+
+/// Does the same as [`port_fault`] for an authority: `[user@]host[:port]`.
+pub(crate) fn authority_port_fault(authority: &str) -> Option<String> {
+    let place = authority.rsplit('@').next()?;
+    let port = match place.strip_prefix('[') {
+        Some(address) => address.split_once(']')?.1.strip_prefix(':')?,
+        None => place.split_once(':')?.1,
+    };
+    if port.contains(':') {
+        // This is an IPv6 address without brackets. `Uri` rejects such an address.
+        return None;
+    }
+    let what = if port.is_empty() {
+        String::from("an empty port")
+    } else if !port.bytes().all(|b| b.is_ascii_digit()) {
+        // The text may be a password, so the message doesn't contain it.
+        String::from("a port that isn't a number")
+    } else if port.parse::<u16>().is_ok_and(|port| port > 0) {
+        return None;
+    } else if port.len() > LONGEST_PORT {
+        format!("a port of {} digits", port.len())
+    } else {
+        format!("the port {port}")
+    };
+    Some(format!(
+        "has {what}, but a port is a number from 1 to 65535"
+    ))
+}
+
+/// The maximum length of a port that errors show. A longer number may be a secret.
+const LONGEST_PORT: usize = 8;
 
 /// Returns whether data sent to this scheme and host is encrypted or stays on this machine.
 ///

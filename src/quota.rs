@@ -103,6 +103,9 @@ impl Quota {
 
     /// Returns whether at most a tenth of the requests is left. If the limit is unknown, returns
     /// whether no request is left.
+    ///
+    /// The cache warns of such a bucket and delays refreshes, unless the bucket is full again within
+    /// 60 s. Such a bucket only limits the request rate.
     pub fn is_low(&self) -> bool {
         let left = u128::from(self.remaining) * 10;
         left <= u128::from(self.limit.unwrap_or(0))

@@ -13,6 +13,7 @@ mod authorization_server;
 mod browser;
 mod env;
 mod jwt;
+mod key_server;
 mod login_server;
 mod report;
 
@@ -27,6 +28,7 @@ pub use authorization_server::{AuthorizationServer, ClientAuth, TokenRequest};
 pub use browser::Browser;
 pub use env::{optional, required};
 pub use jwt::{Claims, Tokens};
+pub use key_server::KeyServer;
 pub use login_server::LoginServer;
 pub use report::Report;
 

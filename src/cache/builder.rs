@@ -121,6 +121,9 @@ impl TokenCacheBuilder {
 
     /// Sets how long before the expiry the cache stops sending a token. Default: 30 s, or a quarter
     /// of the lifetime if a quarter is less. The margin is never more than half of the lifetime.
+    ///
+    /// A token with exactly the margin left is still sent, as in Go's `oauth2` package. With a
+    /// margin of zero, a token is sent until its expiry, but not at the moment of its expiry.
     pub fn expiry_margin(mut self, margin: Duration) -> Self {
         self.limits.expiry_policy.expiry_margin = Some(margin);
         self

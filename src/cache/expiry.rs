@@ -4,6 +4,17 @@
 //!  requested              stale                expired      (expires_at)
 //!      │── fresh: serve ────│── serve, refresh ────│── wait ──── margin ──│
 //! ```
+//!
+//! # Exact values
+//!
+//! The whole crate has one convention for the moment at which two periods meet.
+//!
+//! - A limit includes its exact value. A token with exactly the margin left is still served, as in
+//!   Go's `oauth2` package. A token with exactly the refresh window left is stale. A sealed request
+//!   of exactly the maximum age can be opened.
+//! - An expiry is the first moment at which something is invalid, as for `exp` (RFC 7519 §4.1.4).
+//!   This also holds for values in a store, leases, cookies, device codes and metadata.
+//! - A wait ends at its exact end: at that moment, the next attempt may start.
 
 use std::time::Duration;
 
@@ -81,7 +92,8 @@ impl ExpiryPolicy {
             Deadlines {
                 latest_refresh_at: from.plus(left.saturating_sub(lead)),
                 refresh_at: from.plus(left.saturating_sub(before)),
-                serve_until: from.plus(left.saturating_sub(margin)),
+                // A token that arrives within its margin was last servable in the past.
+                serve_until: from.plus(left).minus(margin),
                 expires_at: from.plus(left),
             }
         });
@@ -213,9 +225,19 @@ struct Deadlines {
     refresh_at: Moment,
     /// The last moment at which a refresh can start without making a caller wait.
     latest_refresh_at: Moment,
+    /// The last moment at which the token is served, unless the margin is zero. Then this is the
+    /// expiry, at which the token is no longer served.
     serve_until: Moment,
     /// The expiry of the token itself, without the margin.
     expires_at: Moment,
+}
+
+impl Deadlines {
+    /// Returns whether the token is no longer served.
+    #[inline]
+    fn have_passed(&self, now: Moment) -> bool {
+        now.passed(self.serve_until) || now.reached(self.expires_at)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -238,7 +260,7 @@ impl CachedToken {
     pub(crate) fn freshness(&self, now: Moment) -> Freshness {
         match &self.deadlines {
             None => Freshness::Fresh,
-            Some(deadlines) if now.reached(deadlines.serve_until) => Freshness::Expired,
+            Some(deadlines) if deadlines.have_passed(now) => Freshness::Expired,
             Some(deadlines) if now.reached(deadlines.refresh_at) => Freshness::Stale,
             Some(_) => Freshness::Fresh,
         }
@@ -247,6 +269,14 @@ impl CachedToken {
     /// Returns when the fetch of this token started.
     pub(crate) fn requested(&self) -> Moment {
         self.requested
+    }
+
+    /// Takes over the age of `before`, if a source has returned the same token again with another
+    /// expiry.
+    pub(crate) fn continue_from(&mut self, before: &Self) {
+        if before.token.generation() == self.token.generation() {
+            self.issued_before = before.issued_before;
+        }
     }
 
     /// Returns whether the token is at least `lag` old. Then even a server whose clock lags by
@@ -293,9 +323,20 @@ impl CachedToken {
         self.deadlines.map(|deadlines| deadlines.latest_refresh_at)
     }
 
-    /// Returns when the token stops being served; `None` if it never expires.
-    pub(crate) fn serve_until(&self) -> Option<Moment> {
-        self.deadlines.map(|deadlines| deadlines.serve_until)
+    /// Returns how long the token will be served; `None` if it never expires.
+    pub(crate) fn served_for(&self, now: Moment) -> Option<Duration> {
+        let deadlines = self.deadlines?;
+        Some(now.until(deadlines.serve_until))
+    }
+
+    /// Returns the time until the token is no longer served; `None` if it never expires.
+    ///
+    /// The time is longer than [`served_for`](Self::served_for) by 1 ns. A task that sleeps for this
+    /// time finds the token expired.
+    pub(crate) fn expired_in(&self, now: Moment) -> Option<Duration> {
+        let deadlines = self.deadlines?;
+        let unserved = deadlines.serve_until.plus(Duration::from_nanos(1));
+        Some(now.until(unserved).min(now.until(deadlines.expires_at)))
     }
 
     /// Returns the expiry of the token itself, without the margin; `None` if it never expires.

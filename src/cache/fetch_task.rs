@@ -25,9 +25,10 @@ use crate::source::token_source::Reason;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// The shortest pause after a token that had expired when it arrived. A server that returns the
-/// same token until its end states whole seconds, so it returns an expired token for up to 1 s. Of
-/// three attempts, the last comes after that time.
+/// The shortest pause after a token that had expired when it arrived. Some servers return the same
+/// token until it expires, and round its remaining lifetime down to whole seconds. So in the last
+/// second, they state a lifetime of zero. Two pauses take longer than this second, so the third
+/// attempt gets the next token.
 const PAUSE_AFTER_EXPIRED: Duration = Duration::from_millis(510);
 
 impl CacheInner {
@@ -158,8 +159,8 @@ impl FetchTask {
             .state
             .current()
             .filter(|_| reason == Reason::Stale)?;
-        let until = |end| self.inner.now().until(end);
-        Some(current.serve_until().map_or(Duration::MAX, until))
+        let served_for = current.served_for(self.inner.now());
+        Some(served_for.unwrap_or(Duration::MAX))
     }
 
     fn complete(mut self, fetched: Result<FetchedToken, Error>, attempts: u32, duration: Duration) {

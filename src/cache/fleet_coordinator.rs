@@ -259,13 +259,15 @@ impl Coordinator {
             return false;
         }
         let cached = context.expiry_policy.cache(shared.clone().into(), now);
+        let is_latest = tokens.latest.as_ref().is_some_and(is);
         match context.reason {
             Reason::Stale | Reason::Forced => {
-                cached.freshness(now) == Freshness::Fresh && !tokens.latest.as_ref().is_some_and(is)
+                cached.freshness(now) == Freshness::Fresh && !is_latest
             }
-            Reason::First | Reason::Expired | Reason::Refused => {
-                cached.freshness(now) != Freshness::Expired
-            }
+            // If this process's clock says that the token has expired, and the store's clock that it
+            // hasn't, this process fetches another token.
+            Reason::Expired => cached.freshness(now) != Freshness::Expired && !is_latest,
+            Reason::First | Reason::Refused => cached.freshness(now) != Freshness::Expired,
         }
     }
 

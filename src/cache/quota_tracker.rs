@@ -8,8 +8,9 @@ use crate::clock::Moment;
 use crate::quota::{MOST_BUCKETS, Quota};
 use crate::source::token_source::Reason;
 
-/// A bucket that resets within this time doesn't count as low. Such a bucket only limits the
-/// request rate, and is full before a delayed refresh would start.
+/// A bucket that resets within this time doesn't count as low, so no event warns of it and no
+/// refresh is delayed. Such a bucket only limits the request rate. It is full again before a person
+/// could act, and before a delayed refresh would start.
 const SOON: Duration = Duration::from_secs(60);
 
 #[derive(Default)]

@@ -23,7 +23,8 @@ use crate::token::issued_token::Token;
 #[derive(Debug)]
 pub(crate) struct Telemetry {
     cache: Arc<str>,
-    /// A digest of what is unusual about the last fetched token. 0 if nothing is.
+    /// What is unusual about the last fetched token: in the lowest bit, whether its lifetime was a
+    /// date; in the other bits, a [digest] of its missing scopes.
     findings: AtomicU64,
 }
 
@@ -176,20 +177,18 @@ impl Telemetry {
         );
     }
 
-    /// Reports what is unusual about a fetched token: the requested scopes that it lacks, a date in
-    /// place of its lifetime, and that it couldn't be saved for other processes. Warns only if this differs from the last token. `lifetime` is the
-    /// token's remaining lifetime.
+    /// Warns of what is unusual about a fetched token: requested scopes that the token lacks, a date
+    /// in place of the lifetime, or a login that couldn't be saved. Doesn't repeat a warning about
+    /// the last token. `lifetime` is the token's remaining lifetime.
     pub(crate) fn token_issued(&self, token: &Token, lifetime: Option<Duration>) {
         let (missing, is_date) = (token.missing_scope(), token.is_expiry_read_as_date());
         let not_saved = token.not_saved();
-        let digest = match (missing, is_date, not_saved.is_some()) {
-            (None, false, false) => 0,
-            findings => digest(findings),
-        };
-        if self.findings.swap(digest, Ordering::Relaxed) == digest {
-            return;
-        }
-        if is_date {
+        let scopes = missing.map_or(0, digest);
+        let findings = scopes | u64::from(is_date) | (u64::from(not_saved.is_some()) << 1);
+        let before = self.findings.swap(findings, Ordering::Relaxed);
+        let (was_date, is_known) = (before & 1 == 1, before & !3 == scopes);
+        let was_saved = before & 2 == 0;
+        if is_date && !was_date {
             tracing::warn!(
                 tower_auth.cache = &*self.cache,
                 tower_auth.token.lifetime = lifetime.map(tracing::field::debug),
@@ -197,7 +196,7 @@ impl Telemetry {
                  the server's operator that `expires_in` is a number of seconds (RFC 6749 §5.1)",
             );
         }
-        if let Some(why) = not_saved {
+        if let Some(why) = not_saved.filter(|_| was_saved) {
             tracing::warn!(
                 tower_auth.cache = &*self.cache,
                 error.message = why,
@@ -205,7 +204,7 @@ impl Telemetry {
                  fetches its own",
             );
         }
-        let Some(missing) = missing else {
+        let Some(missing) = missing.filter(|_| !is_known) else {
             return;
         };
         tracing::warn!(
@@ -315,11 +314,11 @@ impl Telemetry {
     }
 }
 
-/// Returns a hash that is never 0.
-fn digest(findings: (Option<&str>, bool, bool)) -> u64 {
+/// Returns a hash that is never 0, and whose two lowest bits are 0.
+fn digest(scopes: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
-    findings.hash(&mut hasher);
-    hasher.finish().max(1)
+    scopes.hash(&mut hasher);
+    hasher.finish().max(4) & !3
 }
 
 /// The maximum number of bytes of names that an event lists.

@@ -107,13 +107,18 @@ impl Fleet {
     }
 
     /// Sets the maximum time of one process's fetch before another process may fetch. The lease
-    /// time is limited to a third of the cache's [fetch
+    /// time is limited to 2 min, and to a third of the cache's [fetch
     /// timeout](crate::cache::TokenCacheBuilder::fetch_timeout).
     ///
-    /// If a process dies during a fetch, its lease ends after this time. Then another process gets
-    /// the lease. A process waits for another process's lease for at most 1.5 times the lease time.
-    /// After this wait, the process fetches without the lease, unless the source has a [one-time
-    /// grant](crate::TokenSource::has_one_time_grant).
+    /// A lease lasts at most 3 s, and the process renews the lease during its fetch until the lease
+    /// time is over. So if a process dies during a fetch, another process gets the lease within
+    /// 3 s. A process waits for another process's lease for at most 1.5 times the lease time, and
+    /// at most until its current token is about to expire. After this wait, the process fetches
+    /// without the lease.
+    ///
+    /// With a [one-time grant](crate::TokenSource::has_one_time_grant), the lease lasts for the
+    /// lease time. The process renews the lease as long as its fetch takes, and no process fetches
+    /// without the lease.
     #[must_use]
     pub fn lease_time(mut self, time: Duration) -> Self {
         self.lease_time = time;

@@ -11,7 +11,9 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+use super::content_coding::Undecoded;
 use super::json_pointer;
+use super::redact::Redactor;
 
 /// A value of a body. Every string is stored as a secret, because any string may be a token.
 #[derive(Default)]
@@ -26,8 +28,10 @@ pub(crate) enum BodyValue {
 }
 
 /// The reason why a body contains no fields.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Malformed {
+    /// The body could not be decoded.
+    Undecoded(Undecoded),
     Empty,
     NotJson,
     /// The JSON is valid up to its end, where more is missing.
@@ -38,12 +42,13 @@ pub(crate) enum Malformed {
 
 impl Malformed {
     /// Describes what is wrong with the response.
-    pub(crate) fn what(self) -> &'static str {
+    pub(crate) fn what(&self, redactor: &Redactor) -> Cow<'static, str> {
         match self {
-            Self::Empty => "has no body",
-            Self::NotJson | Self::CutOff => "is not valid JSON",
-            Self::NotAnObject => "is JSON, but not an object",
-            Self::NotAForm => "is not a form",
+            Self::Undecoded(undecoded) => undecoded.what(redactor).into(),
+            Self::Empty => "has no body".into(),
+            Self::NotJson | Self::CutOff => "is not valid JSON".into(),
+            Self::NotAnObject => "is JSON, but not an object".into(),
+            Self::NotAForm => "is not a form".into(),
         }
     }
 }

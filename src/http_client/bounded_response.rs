@@ -8,10 +8,12 @@ use std::time::SystemTime;
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, StatusCode};
 use http_body::Body;
+use secrecy::SecretString;
 use tokio::time::Instant;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::body_value::Malformed;
+use super::content_coding::{self, DecodeError, Undecoded};
 use super::default_transport::no_response;
 use super::redact::Redactor;
 use super::response_fields::ResponseFields;
@@ -37,7 +39,10 @@ tokio::task_local! {
 pub(crate) struct EndpointResponse {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
-    pub(crate) body: Zeroizing<Vec<u8>>,
+    /// The decoded body, or the part of the body that could be decoded.
+    body: Zeroizing<Vec<u8>>,
+    /// Why the body could not be decoded.
+    pub(crate) undecoded: Option<Undecoded>,
     /// When the request started.
     pub(crate) started: SystemTime,
     /// Hides the values in the query of the request's address.
@@ -47,7 +52,7 @@ pub(crate) struct EndpointResponse {
 
 /// A response whose body may be cut off.
 pub(crate) struct PartialResponse {
-    /// The response. If the body is cut off, it contains the bytes that arrived.
+    /// The response. If the body is cut off, `body` contains only the bytes that arrived.
     pub(crate) response: EndpointResponse,
     /// Why the body is cut off.
     pub(crate) cut_off: Option<ReadError>,
@@ -75,11 +80,44 @@ impl EndpointResponse {
         }
     }
 
+    /// Returns the body. Returns an error if the body could not be decoded.
+    pub(crate) fn decoded(&self) -> Result<&[u8], Malformed> {
+        match &self.undecoded {
+            None => Ok(&self.body),
+            Some(undecoded) => Err(Malformed::Undecoded(undecoded.clone())),
+        }
+    }
+
+    /// Returns the refresh token of a successful response. Also looks for it in a body that can't
+    /// be read. `is_complete` says whether the whole body arrived.
+    pub(crate) fn refresh_token(
+        &self,
+        fields: &ResponseFields,
+        malformed: Option<&Malformed>,
+        is_complete: bool,
+    ) -> Option<SecretString> {
+        let found = self
+            .format
+            .refresh_token(fields, malformed, &self.body, is_complete);
+        found.filter(|_| self.status.is_success())
+    }
+
     /// Reads the fields of the body.
     pub(crate) fn fields(&self) -> Result<ResponseFields, Malformed> {
-        match self.format.read(&self.headers, &self.body, true) {
+        match self.read_fields(true) {
             (fields, None) => Ok(fields),
             (_, Some(malformed)) => Err(malformed),
+        }
+    }
+
+    /// Reads the fields, and returns the error of the body, if it has one. The fields are those
+    /// before the error. `is_complete` says whether the whole body arrived.
+    pub(crate) fn read_fields(&self, is_complete: bool) -> (ResponseFields, Option<Malformed>) {
+        let is_complete = is_complete && self.undecoded.is_none();
+        let (fields, malformed) = self.format.read(&self.headers, &self.body, is_complete);
+        match &self.undecoded {
+            None => (fields, malformed),
+            Some(undecoded) => (fields, Some(Malformed::Undecoded(undecoded.clone()))),
         }
     }
 }
@@ -96,17 +134,26 @@ impl PartialResponse {
             return Err(ReadError::Redirect(status));
         }
         let mut bytes = Zeroizing::new(Vec::with_capacity(INITIAL_CAPACITY));
-        let mut cut_off = collect(status, body, &mut bytes).await.err();
+        let limit = content_coding::encoded_limit(&head.headers, RESPONSE_LIMIT);
+        let mut cut_off = collect(status, body, limit, &mut bytes).await.err();
+        let mut undecoded = None;
+        match content_coding::decode(&head.headers, &mut bytes, RESPONSE_LIMIT) {
+            Ok(()) => {}
+            #[cfg(feature = "gzip")]
+            Err(DecodeError::TooLong) => cut_off = cut_off.or(Some(ReadError::TooLong(status))),
+            Err(DecodeError::Undecoded(why)) => undecoded = Some(why),
+        }
         let has_ended = !matches!(cut_off, None | Some(ReadError::Stalled));
         if has_ended && !status.is_success() {
             // A refusal is usable without its body, because the body only explains the refusal. If
             // the body stalls, another attempt may show whether the refusal is permanent.
-            (bytes, cut_off) = (Zeroizing::default(), None);
+            (bytes, undecoded, cut_off) = (Zeroizing::default(), None, None);
         }
         let response = EndpointResponse {
             status,
             headers: head.headers,
             body: bytes,
+            undecoded,
             started,
             sent: Redactor::default(),
             format: Arc::default(),
@@ -153,6 +200,7 @@ pub(crate) fn unusable(response: &str, status: StatusCode, what: &str) -> Error 
 async fn collect<B>(
     status: StatusCode,
     body: B,
+    limit: usize,
     bytes: &mut Zeroizing<Vec<u8>>,
 ) -> Result<(), ReadError>
 where
@@ -170,7 +218,7 @@ where
         let Ok(data) = frame?.into_data() else {
             continue;
         };
-        let left = RESPONSE_LIMIT - bytes.len();
+        let left = limit - bytes.len();
         if data.remaining() > left {
             append(bytes, &data.slice(..left));
             return Err(ReadError::TooLong(status));

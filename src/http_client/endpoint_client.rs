@@ -121,6 +121,20 @@ impl EndpointClient {
         url.resolve(kind, &self.transport, self.timeout).await
     }
 
+    /// Returns the issuer as its metadata writes it, or `None` if `url` is an address.
+    pub(crate) async fn published_issuer(
+        &self,
+        url: &EndpointUrl,
+    ) -> Result<Option<String>, Error> {
+        match url.resolver() {
+            Some(resolver) => {
+                let issuer = resolver.published_issuer(&self.transport, self.timeout);
+                issuer.await.map(Some)
+            }
+            None => Ok(None),
+        }
+    }
+
     /// Sends a request once and reads the response. The body of the response may be cut off.
     pub(crate) async fn post_partial(
         &self,

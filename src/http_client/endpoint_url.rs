@@ -13,7 +13,7 @@ use http::uri::Scheme;
 use super::endpoint_kind::EndpointKind;
 use super::transport::DynTransport;
 use crate::error::{Error, Kind};
-use crate::origin::is_secure;
+use crate::origin::{is_secure, port_fault};
 use crate::sanitize::sanitize;
 #[cfg(feature = "fleet")]
 use crate::source::store_key::StoreKey;
@@ -59,8 +59,16 @@ enum EndpointLocation {
 
 /// Finds the endpoints of one authorization server.
 pub(crate) trait EndpointResolver: Any + Send + Sync {
-    /// Returns the authorization server's issuer.
+    /// Returns the authorization server's issuer as the caller wrote it.
     fn issuer(&self) -> &str;
+
+    /// Returns the authorization server's issuer as the server writes it. `timeout` covers both this
+    /// search and the request to an endpoint.
+    fn published_issuer<'a>(
+        &'a self,
+        transport: &'a DynTransport,
+        timeout: Duration,
+    ) -> Pin<Box<dyn Future<Output = Result<String, Error>> + Send + 'a>>;
 
     /// Returns the address of an endpoint. `timeout` covers both this search and the request to the
     /// endpoint.
@@ -279,10 +287,21 @@ fn parse(what: &str, url: &str) -> Result<Uri, Error> {
     if url.contains('#') {
         return Err(bad("has a fragment (`#`)"));
     }
-    let uri: Uri = url.parse().map_err(|_| bad("isn't a valid URL"))?;
+    if let Some(fault) = port_fault(url) {
+        return Err(bad(&fault));
+    }
+    let uri: Uri = url.parse().map_err(|_| {
+        // `Uri` rejects a host with a path, such as `id.example.com/token`.
+        let is_without_scheme = !url.contains("://") && is_valid(&format!("https://{url}"));
+        bad(if is_without_scheme {
+            NOT_ABSOLUTE
+        } else {
+            "isn't a valid URL"
+        })
+    })?;
     // `Uri` also accepts a host alone and a path alone.
     let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else {
-        return Err(bad("is not absolute; start it with `https://`"));
+        return Err(bad(NOT_ABSOLUTE));
     };
     if *scheme != Scheme::HTTPS && *scheme != Scheme::HTTP {
         return Err(bad("is neither https nor http"));
@@ -295,11 +314,13 @@ fn parse(what: &str, url: &str) -> Result<Uri, Error> {
     if authority.host().is_empty() {
         return Err(bad("has no host"));
     }
-    // `Uri` accepts a port that isn't a number, and then uses the default port.
-    if authority.as_str() != authority.host() && authority.port().is_none() {
-        return Err(bad("has a port that is not a number up to 65535"));
-    }
     Ok(uri)
+}
+
+const NOT_ABSOLUTE: &str = "is not absolute; start it with `https://`";
+
+fn is_valid(url: &str) -> bool {
+    url.parse::<Uri>().is_ok()
 }
 
 /// Makes a server's address safe to print: replaces each part that may be a secret with `…`.

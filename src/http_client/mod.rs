@@ -6,6 +6,11 @@ pub(crate) mod retry_after;
 
 pub(crate) mod quota_headers;
 
+#[cfg(feature = "gzip")]
+pub(crate) mod gzip;
+
+pub(crate) mod content_coding;
+
 pub(crate) mod json_pointer;
 
 pub(crate) mod body_value;

@@ -62,7 +62,8 @@ impl SealedTransport for ReqwestTransport {
     }
 }
 
-/// Creates the client for all other hosts. The client uses the proxies of the environment.
+/// Creates the client for hosts that may need a proxy. The client uses the proxies of the
+/// environment.
 pub(crate) fn make() -> Result<DynTransport, Error> {
     build(Client::builder())
 }
@@ -73,10 +74,11 @@ pub(crate) fn make_without_proxy() -> Result<DynTransport, Error> {
 }
 
 /// Returns whether requests to this host never go through a proxy. Most such requests are
-/// cleartext, so the proxy would read the secret. The proxy also has a loopback of its own.
+/// cleartext, so a proxy would read the secret. A proxy on another machine couldn't reach the host
+/// either: it would connect to its own loopback.
 pub(crate) fn needs_no_proxy(uri: &Uri) -> bool {
-    // reqwest connects to the host that `Url` parses. For example, `Url` reads `127.1` as an
-    // address.
+    // reqwest connects to the host that `Url` parses. For example, `Url` reads `127.1` as
+    // `127.0.0.1`.
     let url = Url::parse(&uri.to_string()).ok();
     url.is_some_and(|url| url.host_str().is_some_and(is_loopback_or_link_local))
 }

@@ -190,16 +190,11 @@ impl TokenResponse {
 impl EndpointResponse {
     /// Reads the tokens of a token endpoint.
     pub(crate) fn tokens(&self, wanted: WantedToken<'_>, redactor: Redactor) -> UnjudgedResponse {
-        let (fields, malformed) = self.format.read(&self.headers, &self.body, true);
+        let (fields, malformed) = self.read_fields(true);
         let redactor = self.hiding(redactor, &fields);
         let quotas = quota_headers::parse(&self.headers, &redactor, self.started);
-        // In a refusal, a field with this name may describe what is wrong with the old token.
-        let refresh_token = match self.status.is_success() {
-            true => self
-                .format
-                .refresh_token(&fields, malformed, &self.body, true),
-            false => None,
-        };
+        // In a refusal, a field `refresh_token` may describe what is wrong with the old token.
+        let refresh_token = self.refresh_token(&fields, malformed.as_ref(), true);
         let fields = match malformed {
             Some(malformed) => Err(malformed),
             None => Ok(fields),
@@ -215,12 +210,8 @@ impl EndpointResponse {
 
     /// Returns the refresh token of a body that is cut off.
     pub(crate) fn refresh_token_before_its_end(&self) -> Option<SecretString> {
-        if !self.status.is_success() {
-            return None;
-        }
-        let (fields, malformed) = self.format.read(&self.headers, &self.body, false);
-        self.format
-            .refresh_token(&fields, malformed, &self.body, false)
+        let (fields, malformed) = self.read_fields(false);
+        self.refresh_token(&fields, malformed.as_ref(), false)
     }
 
     fn issued(
@@ -237,7 +228,7 @@ impl EndpointResponse {
             let why = "has a status that is neither a success nor an error";
             return Err(unusable(RESPONSE, self.status, why));
         }
-        let fields = fields.map_err(|malformed| self.malformed(malformed, redactor))?;
+        let fields = fields.map_err(|malformed| self.malformed(&malformed, redactor))?;
         let has_no_token = fields.access_token.is_nothing() && !fields.error.is_nothing();
         if fields.reports_error || has_no_token {
             return Err(self.denied(&fields, redactor));
@@ -263,7 +254,7 @@ impl EndpointResponse {
 
     /// Makes a redactor that also hides the issued tokens, the cookies and the values in the
     /// request's query.
-    fn hiding(&self, mut redactor: Redactor, fields: &ResponseFields) -> Redactor {
+    pub(crate) fn hiding(&self, mut redactor: Redactor, fields: &ResponseFields) -> Redactor {
         redactor.hide_all_of(&self.sent);
         redactor.hide_cookies(&self.headers);
         let tokens = [
@@ -315,7 +306,8 @@ impl EndpointResponse {
         refused: &'static str,
     ) -> Error {
         let redactor = self.hiding(redactor, fields);
-        Error::denied(refused, self.reply(fields, &redactor))
+        let message = self.explain(refused, &redactor);
+        Error::denied(message, self.reply(fields, &redactor))
     }
 
     fn denied(&self, fields: &ResponseFields, redactor: &Redactor) -> Error {
@@ -328,7 +320,7 @@ impl EndpointResponse {
             _ if self.status.is_server_error() => "the token endpoint failed",
             _ => "the token endpoint refused to issue a token",
         };
-        Error::denied(message, reply)
+        Error::denied(self.explain(message, redactor), reply)
     }
 
     /// Returns the parts of a refusal that the error keeps.
@@ -367,8 +359,11 @@ impl EndpointResponse {
         (!remarks.is_empty()).then(|| remarks.join("; "))
     }
 
-    fn malformed(&self, malformed: Malformed, redactor: &Redactor) -> Error {
-        let what = malformed.what();
+    fn malformed(&self, malformed: &Malformed, redactor: &Redactor) -> Error {
+        let what = malformed.what(redactor);
+        if let Malformed::Undecoded(_) = malformed {
+            return unusable(RESPONSE, self.status, &what);
+        }
         let content_type = content_type(&self.headers);
         // Only a client that expects JSON gets this far with a form.
         let advice = match content_type.as_str() {
@@ -381,9 +376,20 @@ impl EndpointResponse {
         let why = format!("{what}; its content type is {content_type}{advice}");
         unusable(RESPONSE, self.status, &why)
     }
+
+    /// Adds to the message of a refusal why its body could not be decoded.
+    fn explain(&self, message: &'static str, redactor: &Redactor) -> Cow<'static, str> {
+        match &self.undecoded {
+            None => message.into(),
+            Some(undecoded) => {
+                let what = undecoded.what(redactor);
+                format!("{message}; the body could not be read, because it {what}").into()
+            }
+        }
+    }
 }
 
-/// The time of a response by two clocks.
+/// The times of a request and of its response.
 #[derive(Clone, Copy)]
 struct Received {
     /// The start of the request by the local clock.
@@ -392,10 +398,9 @@ struct Received {
     sent_at: Option<SystemTime>,
 }
 
-/// Returns the time at which the server sent a response, by the server's clock: the time at which
-/// the response was generated (`Date`, RFC 9110 §6.6.1), plus the time that the response spent in
-/// caches (`Age`, RFC 9111 §5.1).
-fn server_time(headers: &HeaderMap) -> Option<SystemTime> {
+/// Returns the time of the response by the server's clock. This is `Date` (RFC 9110 §6.6.1) plus
+/// `Age` (RFC 9111 §5.1), the time that the response spent in caches.
+pub(crate) fn server_time(headers: &HeaderMap) -> Option<SystemTime> {
     let text = |name| headers.get(name)?.to_str().ok();
     let date = httpdate::parse_http_date(text(header::DATE)?.trim()).ok()?;
     let age = text(header::AGE).and_then(|age| age.trim().parse().ok());
@@ -467,12 +472,14 @@ fn read_token(
     })
 }
 
-/// How long before the response a date may be. An earlier date is probably a long lifetime.
+/// A date in `expires_in` is at most this long before the response. A number for an earlier date is
+/// probably a long lifetime.
 const OLDEST_DATE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 impl Received {
-    /// Returns the time until a date, if an `expires_in` of more than ten years is probably a date:
-    /// the seconds since 1970. Some servers send the token's `exp` in this field.
+    /// Reads an `expires_in` of more than ten years as a date, in seconds since 1970. Some servers
+    /// send the token's `exp` in this field. Returns the time until the date, or `None` if
+    /// `expires_in` is probably a lifetime.
     fn until_date(&self, expires_in: Duration) -> Option<Duration> {
         let now = self.sent_at.unwrap_or(self.at);
         let date = Some(expires_in).filter(|number| *number > MAX_LIFETIME);

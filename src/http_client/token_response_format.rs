@@ -359,7 +359,7 @@ impl TokenResponseFormat {
     pub(crate) fn refresh_token(
         &self,
         fields: &ResponseFields,
-        malformed: Option<Malformed>,
+        malformed: Option<&Malformed>,
         body: &[u8],
         is_complete: bool,
     ) -> Option<SecretString> {
@@ -375,6 +375,9 @@ impl TokenResponseFormat {
             None | Some(Malformed::Empty | Malformed::CutOff) => None,
             Some(Malformed::NotJson | Malformed::NotAnObject | Malformed::NotAForm) => {
                 refresh_token_search::find(body, &self.refresh_token, is_complete)
+            }
+            Some(Malformed::Undecoded(_)) => {
+                refresh_token_search::find(body, &self.refresh_token, false)
             }
         }
     }

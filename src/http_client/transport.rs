@@ -7,13 +7,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, header};
 use http_body::Body;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use tower::ServiceExt;
 use tower_service::Service;
 
+use super::content_coding::ACCEPTED;
 use crate::error::{BoxError, Error};
 
 /// An HTTP client that can send token requests and fetch metadata. A transport is a Tower service
@@ -32,6 +33,17 @@ use crate::error::{BoxError, Error};
 ///
 /// The service must not follow redirects, because the target of a redirect would receive the
 /// secret.
+///
+/// # Content codings
+///
+/// Each request has `Accept-Encoding: identity`, so that servers don't compress the body of the
+/// response. With the feature `gzip`, the header is `Accept-Encoding: gzip`, and this crate decodes
+/// the body. The limit of 64 KiB then applies to the decoded body.
+///
+/// Some servers ignore this header. A body with an unsupported coding, such as `br`, is an
+/// [error](crate::Error::is_reply) that names the coding. A transport may decode the body itself,
+/// if the transport then removes `Content-Encoding`. tower-http's `Decompression` and reqwest's own
+/// features for decompression do this.
 ///
 /// # Example
 ///
@@ -119,7 +131,12 @@ impl DynTransport {
         Self(Arc::new(transport))
     }
 
-    pub(crate) fn send(&self, request: Request<Full<Bytes>>) -> ResponseFuture {
+    /// Sends a request, which accepts only the content codings that this crate can decode.
+    pub(crate) fn send(&self, mut request: Request<Full<Bytes>>) -> ResponseFuture {
+        let accepted = HeaderValue::from_static(ACCEPTED);
+        request
+            .headers_mut()
+            .insert(header::ACCEPT_ENCODING, accepted);
         self.0.send(request)
     }
 

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use super::auth_request::AuthRequest;
 use crate::error::{Error, Kind};
-use crate::origin::{Origin, OriginDigest, is_secure};
+use crate::origin::{Origin, OriginDigest, authority_port_fault, is_secure};
 
 impl Origin {
     /// Returns the origin that a request is sent to, or `None` if the request's URI is only a path.
@@ -182,6 +182,11 @@ impl AllowedOrigins {
             .port()
             .map(|port| format!(":{port}"))
             .unwrap_or_default();
+        let fault = request.authority().and_then(authority_port_fault);
+        if let Some(fault) = fault.filter(|_| port.is_empty()) {
+            let message = format!("no credential is sent to {scheme}://{host}: the URI {fault}");
+            return Error::new(Kind::Origin, message);
+        }
         let why = match self.named {
             Named::Nothing => {
                 "no origin is named; name the API's origin with `AuthLayer::only_to`, allow every https \

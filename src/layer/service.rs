@@ -88,7 +88,7 @@ use crate::error::{BoxError, Error};
 /// | `?` couldn't convert the error | write [`.map_err(Error::other)?`](crate::Error::other) instead of `?`, also for an `anyhow::Error` |
 /// | `…` cannot be sent between threads safely | use `Arc` instead of `Rc`, and drop a guard before the next `.await`: sources run on any thread |
 /// | `…` is not a credential that is made for each request | implement [`PerRequestCredential`](crate::token::PerRequestCredential) |
-/// | `…` can't find the tenant of a `…` | pass a closure to `Tenants::by`. A `reqwest::Request` has no extensions |
+/// | `…` can't find the tenant of a `…` | pass a closure to `Tenants::by`. `by_extension` can't read the extensions of a `reqwest::Request` |
 ///
 /// If the compiler can't find a name in `tower_auth`, a feature may be missing: see [the list of
 /// features](crate#features).

@@ -3,39 +3,75 @@
 //! RFC 6265 lets a cookie go to more hosts than the host that set the cookie, and to all ports.
 //! Here, a cookie goes only to allowed origins. Within these origins, a cookie goes only to the
 //! paths that RFC 6265 §5.4 allows.
+//!
+//! Responses may renew the session: they set its cookies again, with a later end. The source then
+//! needs no login before that end.
 
-use std::convert::Infallible;
 use std::str;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use cookie_store::{Cookie, CookieError, CookieStore};
-use http::StatusCode;
-use http::header::{COOKIE, HeaderMap, HeaderValue, SET_COOKIE};
+use http::header::{COOKIE, HeaderMap, SET_COOKIE};
+use http::{Method, StatusCode};
 use secrecy::SecretString;
+use tokio::time::Instant;
 use url::Url;
 use zeroize::Zeroizing;
 
+use super::csrf::CsrfToken;
+use super::stored_cookie::{Rejection, SettingResponse, StoredCookie, Validity, address, store};
+use crate::clock::Moment;
 use crate::error::{BoxError, Error, Kind};
-use crate::origin;
+use crate::http_client::token_response::server_time;
 use crate::token::header_value::{sensitive, too_many_headers};
 use crate::token::per_request::{Applied, Feedback, PerRequestCredential};
 use crate::token::request_head::RequestHead;
-
-/// The maximum size of a cookie with its attributes, in bytes. RFC 6265 §6.1 requires at least this
-/// size.
-const MAX_COOKIE_SIZE: usize = 4096;
-
-/// The maximum number of cookies. RFC 6265 §6.1 requires at least this number for each host.
-const MAX_COOKIES: usize = 50;
 
 pub(super) struct CookieJar {
     /// The origins that cookies may go to. The first origin is the login's own origin.
     origins: Arc<[String]>,
     /// The names of the session's cookies. The session doesn't depend on other cookies.
     session: Vec<String>,
-    cookies: Mutex<CookieStore>,
+    csrf: Option<CsrfToken>,
+    /// The start of this jar's monotonic clock. Tokio's clock lets tests pause the time.
+    start: Instant,
+    state: Mutex<JarState>,
 }
+
+struct JarState {
+    cookies: Vec<StoredCookie>,
+    standing: Standing,
+    /// The end of the session that the latest token states. `None` if that token doesn't expire.
+    token_end: Option<Moment>,
+}
+
+/// What the responses so far say about the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// The login or a later response set the session's cookies with a success.
+    Confirmed,
+    /// A response looks as if the session has ended. Many servers then set the cookie of a new
+    /// session, in which nobody is logged in.
+    Doubted,
+    /// A response deleted the session's cookies.
+    Ended,
+}
+
+/// The parts of a token that depend on the session's cookies.
+pub(super) struct TokenParts {
+    /// Identifies the session: the session's cookies in the form of a `Cookie` header.
+    pub(super) secret: SecretString,
+    /// The remaining lifetime of the session. `None` if the session doesn't expire.
+    pub(super) lifetime: Option<Duration>,
+}
+
+/// By how much a response must put off the session's end at least. Servers state whole seconds, so
+/// the same end may seem to move by up to 1 s.
+const SMALLEST_RENEWAL: Duration = Duration::from_secs(1);
+
+/// A session this near to its end isn't used for another token. The cache stops sending a token
+/// that long before its expiry.
+const EXPIRY_MARGIN: Duration = Duration::from_secs(30);
 
 impl CookieJar {
     /// Stores the cookies of the response to a login. `session` names the session's cookie; `None`
@@ -43,68 +79,133 @@ impl CookieJar {
     pub(super) fn from_login(
         origins: Arc<[String]>,
         session: Option<&str>,
+        csrf: Option<CsrfToken>,
         login: &RequestHead,
         headers: &HeaderMap,
     ) -> Result<Self, Error> {
         let mut jar = Self {
             origins,
             session: Vec::new(),
-            cookies: Mutex::default(),
+            csrf,
+            start: Instant::now(),
+            state: Mutex::new(JarState {
+                cookies: Vec::new(),
+                standing: Standing::Confirmed,
+                token_end: None,
+            }),
         };
         let url = jar.url(login)?;
-        let mut cookies = CookieStore::default();
+        let mut cookies = Vec::new();
         let mut why = None;
+        let response = jar.response(&url, headers);
         for line in headers.get_all(SET_COOKIE) {
-            if let Err(rejection) = store(&mut cookies, line, &url) {
+            if let Err(rejection) = store(&mut cookies, line, &response) {
                 why = Some(rejection);
             }
         }
-        let is_usable = |cookie: &&Cookie<'static>| {
+        let is_usable = |cookie: &&StoredCookie| {
             let mut urls = jar.origins.iter().filter_map(|origin| address(origin, "/"));
-            let is_usable = urls.any(|url| goes_to_host(cookie, &url));
+            let is_usable = urls.any(|url| cookie.goes_to_host(&url));
             if !is_usable {
                 why = Some(Rejection::Insecure);
             }
             is_usable && session.is_none_or(|name| cookie.name() == name)
         };
-        let usable = cookies.iter_any().filter(is_usable);
+        let usable = cookies.iter().filter(is_usable);
         jar.session = usable.map(|cookie| cookie.name().to_owned()).collect();
         if jar.session.is_empty() {
             return Err(no_session(session, why));
         }
-        jar.cookies = Mutex::new(cookies);
+        jar.lock().cookies = cookies;
         Ok(jar)
     }
 
-    /// Returns the secret that identifies this session: the session's cookies in the form of a
-    /// `Cookie` header.
+    /// Returns the parts of the first token after the login.
+    pub(super) fn first_token(&self) -> TokenParts {
+        let now = self.now();
+        let mut state = self.lock();
+        let validity = self.validity(&state.cookies, now);
+        state.token_end = validity.map(|validity| validity.end);
+        TokenParts {
+            secret: self.secret_of(&state.cookies),
+            lifetime: validity.map(|validity| validity.lifetime),
+        }
+    }
+
+    /// Returns the parts of another token, if responses have renewed the session since the latest
+    /// token.
+    pub(super) fn renewed_token(&self) -> Option<TokenParts> {
+        let now = self.now();
+        let mut state = self.lock();
+        if state.standing != Standing::Confirmed {
+            return None;
+        }
+        let token_end = state.token_end?;
+        let validity = self.validity(&state.cookies, now);
+        let lifetime = validity.map(|validity| now.until(validity.end));
+        if let (Some(Validity { lifetime, .. }), Some(left)) = (validity, lifetime) {
+            let put_off = left.saturating_sub(now.until(token_end));
+            // Without these limits, a token would follow another faster and faster, and callers
+            // would have to wait for the login at the end.
+            if put_off < SMALLEST_RENEWAL.min(lifetime / 8)
+                || left <= EXPIRY_MARGIN.min(lifetime / 4)
+            {
+                return None;
+            }
+        }
+        state.token_end = validity.map(|validity| validity.end);
+        let secret = self.secret_of(&state.cookies);
+        Some(TokenParts { secret, lifetime })
+    }
+
+    /// Returns whether the server probably still has the session.
+    pub(super) fn is_alive(&self) -> bool {
+        let now = self.now();
+        let state = self.lock();
+        let validity = self.validity(&state.cookies, now);
+        state.standing != Standing::Ended
+            && validity.is_none_or(|validity| !now.reached(validity.end))
+    }
+
+    /// Returns the session's cookies in the form of a `Cookie` header.
     pub(super) fn secret(&self) -> SecretString {
-        let cookies = self.lock();
-        let of_session = cookies.iter_any().filter(|cookie| self.is_session(cookie));
+        self.secret_of(&self.lock().cookies)
+    }
+
+    fn secret_of(&self, cookies: &[StoredCookie]) -> SecretString {
+        let of_session = cookies.iter().filter(|cookie| self.is_session(cookie));
         let mut header = Zeroizing::new(Vec::new());
         append(&mut header, sorted(of_session.collect()).into_iter());
         // The header is always UTF-8, because each cookie was parsed from a string.
         SecretString::from(str::from_utf8(&header).unwrap_or_default())
     }
 
-    /// Returns the time from the login until the first session cookie expires, or `None` if no
-    /// session cookie expires.
-    pub(super) fn lifetime(&self, login: SystemTime) -> Option<Duration> {
-        let cookies = self.lock();
-        let of_session = cookies.iter_any().filter(|cookie| self.is_session(cookie));
-        let lifetimes = of_session.filter_map(|cookie| {
-            // `Max-Age` has precedence over `Expires` (RFC 6265 §5.3).
-            if let Some(age) = cookie.max_age() {
-                return Some(Duration::try_from(age).unwrap_or_default());
-            }
-            let end = SystemTime::from(cookie.expires_datetime()?);
-            Some(end.duration_since(login).unwrap_or_default())
-        });
-        lifetimes.min()
+    /// Returns how long the session is valid, or `None` if it doesn't expire. The session lasts as
+    /// long as each of its names has a valid cookie.
+    fn validity(&self, cookies: &[StoredCookie], now: Moment) -> Option<Validity> {
+        let left = |cookie: &&StoredCookie| cookie.left(now);
+        let latest_of = |name: &String| {
+            let named = cookies.iter().filter(|cookie| cookie.name() == name);
+            named.max_by_key(left)
+        };
+        let latest = self.session.iter().filter_map(latest_of);
+        latest.min_by_key(left)?.validity
     }
 
-    fn is_session(&self, cookie: &Cookie<'_>) -> bool {
+    fn is_session(&self, cookie: &StoredCookie) -> bool {
         self.session.iter().any(|name| name == cookie.name())
+    }
+
+    fn now(&self) -> Moment {
+        Moment::new(self.start.elapsed(), SystemTime::now())
+    }
+
+    fn response<'a>(&self, url: &'a Url, headers: &HeaderMap) -> SettingResponse<'a> {
+        SettingResponse {
+            url,
+            received: self.now(),
+            sent: server_time(headers).unwrap_or_else(SystemTime::now),
+        }
     }
 
     /// Returns the address that decides which cookies a request gets. Fails if the request's origin
@@ -120,26 +221,32 @@ impl CookieJar {
 
     /// Returns the cookies for this address, in the order of RFC 6265 §5.4.
     ///
-    /// Expired session cookies are still sent. A session cookie expires before the end of the
-    /// session only if a response has shortened the cookie's lifetime. The server then refuses the
-    /// expired cookie, and the source logs in again.
-    fn matching<'a>(&self, cookies: &'a CookieStore, url: &Url) -> Vec<&'a Cookie<'static>> {
-        let matches = |cookie: &&Cookie<'static>| {
-            cookie.matches(url) && (self.is_session(cookie) || !cookie.is_expired())
+    /// An expired session cookie is still sent if no other cookie has its name. A session cookie
+    /// expires before the end of the session only if a response has shortened the cookie's
+    /// lifetime. The server then refuses the expired cookie, and the source logs in again.
+    fn matching<'a>(&self, cookies: &'a [StoredCookie], url: &Url) -> Vec<&'a StoredCookie> {
+        let now = self.now();
+        let matches = cookies.iter().filter(|stored| stored.cookie.matches(url));
+        let matches: Vec<_> = matches.collect();
+        let is_sent = |cookie: &&&StoredCookie| {
+            let name = cookie.name();
+            let mut valid = matches.iter().filter(|other| !other.has_expired(now));
+            !cookie.has_expired(now)
+                || (self.is_session(cookie) && valid.all(|other| other.name() != name))
         };
-        sorted(cookies.iter_any().filter(matches).collect())
+        sorted(matches.iter().filter(is_sent).copied().collect())
     }
 
-    fn lock(&self) -> MutexGuard<'_, CookieStore> {
-        self.cookies.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, JarState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl PerRequestCredential for CookieJar {
     fn apply(&self, target: &RequestHead, headers: &mut HeaderMap) -> Result<Applied, BoxError> {
         let url = self.url(target)?;
-        let cookies = self.lock();
-        let mut ours = self.matching(&cookies, &url);
+        let state = self.lock();
+        let mut ours = self.matching(&state.cookies, &url);
         if !ours.iter().any(|cookie| self.is_session(cookie)) {
             return Err(no_matching_cookie(target).into());
         }
@@ -150,7 +257,7 @@ impl PerRequestCredential for CookieJar {
             .map(<[u8]>::trim_ascii)
             .filter(|pair| !pair.is_empty())
             .collect();
-        let is = |pair: &[u8], cookie: &Cookie<'_>| name(pair) == cookie.name().as_bytes();
+        let is = |pair: &[u8], cookie: &StoredCookie| name(pair) == cookie.name().as_bytes();
         if target.replaces_existing {
             callers.retain(|pair| !ours.iter().any(|cookie| is(pair, cookie)));
         } else {
@@ -159,113 +266,137 @@ impl PerRequestCredential for CookieJar {
                 return Ok(Applied::CallersOwn);
             }
         }
+        let csrf = self.csrf.as_ref().filter(|csrf| {
+            let is_callers = !target.replaces_existing && headers.contains_key(&csrf.header);
+            !is_safe(&target.method) && !is_callers
+        });
+        let csrf = match csrf {
+            // The server compares the header with the cookie that it finds first.
+            Some(csrf) => csrf.value(|wanted| {
+                let own = callers.iter().find(|pair| name(pair) == wanted.as_bytes());
+                let stored = || ours.iter().find(|cookie| cookie.name() == wanted);
+                own.map(|pair| value(pair))
+                    .or_else(|| Some(stored()?.cookie.value().as_bytes()))
+            })?,
+            None => None,
+        };
         let mut header = Zeroizing::new(callers.join(&b"; "[..]));
         append(&mut header, ours.into_iter());
-        drop(cookies);
-        let value = sensitive(header).ok_or_else(illegal)?;
+        drop(state);
+        let cookies = sensitive(header).ok_or_else(illegal)?;
         headers
-            .try_insert(COOKIE, value)
+            .try_insert(COOKIE, cookies)
             .map_err(too_many_headers)?;
+        if let Some((csrf, value)) = self.csrf.as_ref().zip(csrf) {
+            headers
+                .try_insert(csrf.header.clone(), value)
+                .map_err(too_many_headers)?;
+        }
         Ok(Applied::Done)
     }
 
-    fn observe(&self, target: &RequestHead, _: StatusCode, headers: &HeaderMap) -> Feedback {
-        if !headers.contains_key(SET_COOKIE) {
+    fn observe(&self, target: &RequestHead, status: StatusCode, headers: &HeaderMap) -> Feedback {
+        let denies = denies_login(status);
+        if !denies && !headers.contains_key(SET_COOKIE) {
             return Feedback::Nothing;
         }
         let Ok(url) = self.url(target) else {
             return Feedback::Nothing;
         };
-        let mut cookies = self.lock();
-        let kept = cookies.iter_any();
-        let kept = kept.filter(|cookie| self.is_session(cookie) || !cookie.is_expired());
-        let copies = kept.cloned().map(Ok::<_, Infallible>);
-        let Ok(mut next) = CookieStore::from_cookies(copies, true);
+        let response = self.response(&url, headers);
+        let now = response.received;
+        let mut state = self.lock();
+        let kept = state.cookies.iter();
+        let kept = kept.filter(|cookie| self.is_session(cookie) || !cookie.has_expired(now));
+        let mut next: Vec<_> = kept.cloned().collect();
         for line in headers.get_all(SET_COOKIE) {
             // Ignores a rejected cookie (RFC 6265 §5.3).
-            let _ = store(&mut next, line, &url);
+            let _ = store(&mut next, line, &response);
         }
-        if !next.iter_any().any(|cookie| self.is_session(cookie)) {
+        if !next.iter().any(|cookie| self.is_session(cookie)) {
             // Keeps the old cookies. Until the next login, requests contain these cookies, and the
             // server refuses them.
+            state.standing = Standing::Ended;
             return Feedback::TokenEnded;
         }
-        *cookies = next;
+        let of_session = next.iter_mut().filter(|cookie| self.is_session(cookie));
+        let shown = state.compare(of_session, status, now);
+        state.cookies = next;
+        if state.standing != Standing::Ended {
+            state.standing = match denies {
+                true => Standing::Doubted,
+                false => shown.unwrap_or(state.standing),
+            };
+        }
         Feedback::Nothing
     }
 }
 
-/// The reason why a cookie wasn't stored.
-#[derive(Clone, Copy)]
-enum Rejection {
-    Malformed,
-    TooLarge,
-    TooMany,
-    Domain,
-    Expired,
-    Insecure,
+impl JarState {
+    /// Compares the session's cookies with those before the response, and returns what the response
+    /// shows about the session. Only a success puts off the end of a cookie.
+    fn compare<'a>(
+        &self,
+        next: impl Iterator<Item = &'a mut StoredCookie>,
+        status: StatusCode,
+        now: Moment,
+    ) -> Option<Standing> {
+        let is_success = status.is_success() || status == StatusCode::NOT_MODIFIED;
+        let mut shown = None;
+        for next in next {
+            let mut before = self.cookies.iter();
+            let before = before.find(|before| before.is_same_cookie(&next.cookie));
+            let has_new_value =
+                before.is_none_or(|before| before.cookie.value() != next.cookie.value());
+            let has_new_end = before.is_none_or(|before| before.validity != next.validity);
+            match is_success {
+                true if has_new_value || has_new_end => shown = Some(Standing::Confirmed),
+                true => {}
+                false => {
+                    if has_new_value {
+                        shown = Some(Standing::Doubted);
+                    }
+                    if let Some(before) = before
+                        && before.left(now) < next.left(now)
+                    {
+                        next.validity = before.validity;
+                    }
+                }
+            }
+        }
+        shown
+    }
 }
 
-/// Stores a cookie according to RFC 6265 §5.3. An expired cookie deletes the stored cookie.
-fn store(cookies: &mut CookieStore, line: &HeaderValue, url: &Url) -> Result<(), Rejection> {
-    if line.len() > MAX_COOKIE_SIZE {
-        return Err(Rejection::TooLarge);
-    }
-    let text = str::from_utf8(line.as_bytes()).map_err(|_| Rejection::Malformed)?;
-    let cookie = Cookie::parse(text, url).map_err(|error| match error {
-        CookieError::DomainMismatch => Rejection::Domain,
-        _ => Rejection::Malformed,
-    })?;
-    let cookie = cookie.into_owned();
-    let domain = cookie.domain.as_cow().unwrap_or_default().into_owned();
-    let path = String::from(&cookie.path);
-    if cookie.is_expired() {
-        let deleted = cookies.remove(&domain, &path, cookie.name());
-        return deleted.map(drop).ok_or(Rejection::Expired);
-    }
-    let is_new = !cookies.contains_any(&domain, &path, cookie.name());
-    if is_new && cookies.iter_any().count() >= MAX_COOKIES {
-        return Err(Rejection::TooMany);
-    }
-    let stored = cookies.insert(cookie, url);
-    stored.map(drop).map_err(|_| Rejection::Malformed)
+/// Returns whether CSRF protections let requests with this method pass (RFC 9110 §9.2.1). `http`
+/// also has later methods that are safe, such as QUERY.
+fn is_safe(method: &Method) -> bool {
+    [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE].contains(method)
 }
 
-/// Returns the address that decides which cookies match. The scheme is `https` for loopback, which
-/// counts as secure. The scheme is also `https` for `wss`, because RFC 6265 doesn't define rules
-/// for `wss`.
-fn address(origin: &str, path: &str) -> Option<Url> {
-    let mut url = Url::parse(origin).ok()?;
-    let is_secure = origin::is_secure(Some(url.scheme()), url.host_str());
-    url.set_scheme(if is_secure { "https" } else { "http" })
-        .ok()?;
-    url.set_path(path);
-    Some(url)
-}
-
-/// Returns whether a cookie may go to this host, on any path.
-fn goes_to_host(cookie: &Cookie<'_>, url: &Url) -> bool {
-    let is_secure = cookie.secure().unwrap_or_default();
-    cookie.domain.matches(url) && (!is_secure || url.scheme() == "https")
+/// Returns whether servers use this status for a request without a login. Frameworks use 419 and
+/// 440, which are not registered.
+fn denies_login(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 401 | 403 | 419 | 440)
 }
 
 /// Sorts the cookies by path, with the longest path first (RFC 6265 §5.4), and then by name.
-fn sorted<'a>(mut cookies: Vec<&'a Cookie<'static>>) -> Vec<&'a Cookie<'static>> {
-    cookies.sort_by_key(|cookie| {
-        let length = cookie.path.len();
-        (std::cmp::Reverse(length), cookie.name(), &*cookie.path)
+fn sorted(mut cookies: Vec<&StoredCookie>) -> Vec<&StoredCookie> {
+    cookies.sort_by_key(|stored| {
+        let path = &*stored.cookie.path;
+        (std::cmp::Reverse(path.len()), stored.name(), path)
     });
     cookies
 }
 
 fn append<'a>(
     header: &mut Zeroizing<Vec<u8>>,
-    cookies: impl Iterator<Item = &'a Cookie<'static>> + Clone,
+    cookies: impl Iterator<Item = &'a StoredCookie> + Clone,
 ) {
     // The buffer has its final capacity, because a buffer that grows frees memory without zeroizing
     // it.
     let lengths = cookies.clone();
-    let lengths = lengths.map(|cookie| cookie.name().len() + cookie.value().len() + 3);
+    let lengths = lengths.map(|cookie| cookie.name().len() + cookie.cookie.value().len() + 3);
     let mut whole = Zeroizing::new(Vec::with_capacity(header.len() + lengths.sum::<usize>()));
     whole.extend_from_slice(header);
     for cookie in cookies {
@@ -274,7 +405,7 @@ fn append<'a>(
         }
         whole.extend_from_slice(cookie.name().as_bytes());
         whole.push(b'=');
-        whole.extend_from_slice(cookie.value().as_bytes());
+        whole.extend_from_slice(cookie.cookie.value().as_bytes());
     }
     *header = whole;
 }
@@ -283,6 +414,12 @@ fn append<'a>(
 fn name(pair: &[u8]) -> &[u8] {
     let name = pair.split(|byte| *byte == b'=').next();
     name.unwrap_or_default().trim_ascii()
+}
+
+/// Returns the value in `name=value`.
+fn value(pair: &[u8]) -> &[u8] {
+    let at = pair.iter().position(|byte| *byte == b'=');
+    at.map_or(&[][..], |at| pair[at + 1..].trim_ascii())
 }
 
 /// Returns the error of a login that opened no session. The message contains no text from the
@@ -294,21 +431,6 @@ fn no_session(named: Option<&str>, why: Option<Rejection>) -> Error {
         (_, Some(why)) => format!("sets no usable session cookie; {}", why.as_str()),
     };
     Error::new(Kind::Reply, format!("the response to the login {what}"))
-}
-
-impl Rejection {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Malformed => "a cookie is malformed (RFC 6265 §5.2)",
-            Self::TooLarge => "a cookie is larger than 4 KiB",
-            Self::TooMany => "there are more than 50 cookies",
-            Self::Domain => "a cookie's `Domain` isn't the login's (RFC 6265 §5.3)",
-            Self::Expired => "a cookie has expired or is deleted",
-            Self::Insecure => {
-                "a cookie is `Secure`, but no origin that it may go to is `https` or loopback"
-            }
-        }
-    }
 }
 
 fn other_origin(target: &RequestHead) -> Error {
@@ -332,34 +454,4 @@ fn no_matching_cookie(target: &RequestHead) -> Error {
 fn illegal() -> Error {
     let message = "the session's cookies contain bytes that are illegal in a header";
     Error::new(Kind::IllegalToken, message)
-}
-
-/// This is a unit test because cookies expire by the system clock, and tests can't set that clock.
-#[cfg(test)]
-mod tests {
-
-    use super::*;
-
-    #[test]
-    #[allow(clippy::unwrap_used, reason = "it is a test")]
-    fn what_has_run_out_is_not_sent_and_not_kept_unless_it_is_the_session() {
-        let url = Url::parse("https://api.example.com/").unwrap();
-        let lines = ["sid=1; Max-Age=0", "other=2; Max-Age=0", "kept=3"];
-        let cookies = lines.map(|line| Cookie::parse(line, &url));
-        let jar = CookieJar {
-            origins: Arc::from([String::from("https://api.example.com")]),
-            session: vec![String::from("sid")],
-            cookies: Mutex::new(CookieStore::from_cookies(cookies, true).unwrap()),
-        };
-        let request = http::Request::new(());
-        let target = RequestHead::of(&request);
-        let mut headers = HeaderMap::new();
-        jar.apply(&target, &mut headers).unwrap();
-        assert_eq!(headers[COOKIE], "kept=3; sid=1");
-
-        let set = HeaderMap::from_iter([(SET_COOKIE, HeaderValue::from_static("new=4"))]);
-        let feedback = jar.observe(&target, StatusCode::OK, &set);
-        assert_eq!(feedback, Feedback::Nothing);
-        assert_eq!(jar.lock().iter_any().count(), 3);
-    }
 }

@@ -217,7 +217,8 @@ impl JsonLogin {
             let at = self.login.client_for(url);
             match at.within(self.refresh(&at, &token, refresh_token)).await {
                 Err(error) if error.is_permanent() || error.is_invalid_grant() => {
-                    // Keeps a new refresh token, even if it came with an error.
+                    // Drops only the token that the server refused. A new token that came with the
+                    // error is kept.
                     let is_refused =
                         |now: &mut SecretString| now.expose_secret() == token.expose_secret();
                     refresh_token.take_if(is_refused);

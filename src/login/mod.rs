@@ -7,7 +7,16 @@ mod login_request;
 mod json_login;
 
 #[cfg(feature = "cookies")]
+mod csrf;
+
+#[cfg(feature = "cookies")]
+mod stored_cookie;
+
+#[cfg(feature = "cookies")]
 mod cookie_jar;
+
+#[cfg(feature = "cookies")]
+mod open_sessions;
 
 #[cfg(feature = "cookies")]
 mod session;

@@ -1,14 +1,20 @@
 //! A session: a login whose response sets cookies.
 
+use std::fmt;
 use std::str;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures_util::future::{join_all, join3};
 use http::StatusCode;
-use http::header::{COOKIE, HeaderMap, HeaderValue};
+use http::header::{COOKIE, HeaderMap};
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 
 use super::cookie_jar::CookieJar;
+use super::csrf::CsrfSetting;
 use super::json;
 use super::login_request::{LoginRequest, address, login_setters};
+use super::open_sessions::OpenSessions;
 use crate::error::{Error, Kind};
 use crate::http_client::endpoint_client::{EndpointClient, EndpointRequest};
 use crate::http_client::endpoint_url::EndpointUrl;
@@ -17,6 +23,7 @@ use crate::origin::{self, Origin};
 use crate::source::secret_source::SecretSource;
 use crate::source::token_source::{Reason, TokenSource};
 use crate::token::issued_token::{Credential, Token};
+use crate::token::per_request::PerRequestCredential;
 use crate::token::place::Place;
 use crate::token::request_head::RequestHead;
 
@@ -31,6 +38,7 @@ use crate::token::request_head::RequestHead;
 /// | [`session_cookie`](Self::session_cookie) | all cookies that the login sets |
 /// | [`origin`](Self::origin): where the cookies may go | the login's own origin |
 /// | [`log_out_at`](Self::log_out_at) | none: the session expires on its own |
+/// | [`csrf_cookie`](Self::csrf_cookie), [`csrf_field`](Self::csrf_field) | none: no CSRF token is sent |
 /// | [`timeout`](Self::timeout) of each request | 10 s |
 ///
 /// # Where the cookies go
@@ -56,9 +64,24 @@ use crate::token::request_head::RequestHead;
 /// these attributes, the session lasts until the server refuses the session. Then the source logs
 /// in again.
 ///
-/// Any response may set cookies. Later requests send these cookies (RFC 6265 §5.3), but the cookies
-/// don't postpone the next login. If a response deletes the session, the next request requires a
-/// login. At most 50 cookies are kept, each of at most 4 KiB (§6.1).
+/// Any response may set cookies. Later requests send these cookies (RFC 6265 §5.3). If a response
+/// with a success status (2xx, or 304) sets the session's cookies with a later expiry, the response
+/// *renews* the session. The source then logs in only before that expiry. So a session that each
+/// response renews needs one login, as long as requests are sent. A session cookie without an
+/// expiry also renews the session.
+///
+/// After a 401, 403, 419 or 440, only another success can renew the session. Many servers set the
+/// cookie of a new session with such a response, and nobody is logged in to that session. If a
+/// response deletes the session, the next request requires a login. At most 50 cookies are kept,
+/// each of at most 4 KiB (§6.1).
+///
+/// # Which sessions are logged out
+///
+/// With [`log_out_at`](Self::log_out_at), [`TokenCache::close`](crate::TokenCache::close) logs out
+/// of all sessions that the server still has. A login before the end of a session replaces the
+/// session. The source logs out of a replaced session during a later fetch, when no request uses
+/// the session anymore, or after 60 s. If this logout fails, no fetch and no request fails. At most
+/// 16 replaced sessions are kept. If there are more, the source logs out of the oldest.
 ///
 /// The source reads the password again for each login. Addresses are `https`, or `http` on
 /// loopback. Redirects are not followed: a login whose response is a redirect fails.
@@ -78,13 +101,16 @@ use crate::token::request_head::RequestHead;
 /// let layer = AuthLayer::new(session);
 /// # Ok(()) }
 /// ```
-#[derive(Debug)]
 pub struct Session {
     login: LoginRequest,
     log_out_at: Option<EndpointUrl>,
     /// The origins that cookies may go to. The first origin is the login's own origin.
     origins: Vec<String>,
     session_cookie: Option<String>,
+    csrf: Option<CsrfSetting>,
+    sessions: Mutex<OpenSessions>,
+    /// The logouts of replaced sessions. They run on tasks of their own, so that no fetch waits.
+    logouts: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Session {
@@ -110,12 +136,16 @@ impl Session {
             login,
             log_out_at: None,
             session_cookie: None,
+            csrf: None,
+            sessions: Mutex::default(),
+            logouts: Mutex::default(),
         })
     }
 
     /// Sets the address of the logout. [`TokenCache::close`](crate::TokenCache::close) then ends
     /// the session with a POST to this address. The POST contains an empty JSON object and the
-    /// session's cookies.
+    /// session's cookies. [Replaced sessions](Self#which-sessions-are-logged-out) end in the same
+    /// way.
     ///
     /// # Errors
     ///
@@ -157,67 +187,193 @@ impl Session {
         Ok(self)
     }
 
-    async fn log_in(&self) -> Result<Token, Error> {
+    /// Copies a cookie into a header of each unsafe request, because the API compares both against
+    /// cross-site request forgery (CSRF). Many frameworks use the cookie `XSRF-TOKEN` and the
+    /// header `X-XSRF-TOKEN`. Default: no such header.
+    ///
+    /// A request is unsafe unless its method is GET, HEAD, OPTIONS or TRACE (RFC 9110 §9.2.1). The
+    /// logout also gets the header. The header contains the current value of the cookie,
+    /// percent-decoded as in axios and Angular. The caller's own cookie has precedence over the
+    /// stored cookie, as in the `Cookie` header. A request for which there is no such cookie is
+    /// sent without the header.
+    ///
+    /// If the caller has set the header, the caller's value stays. With
+    /// [`replace_existing`](crate::AuthLayer::replace_existing), the header is replaced. A value
+    /// that is illegal in a header is an error ([`is_illegal_token`](Error::is_illegal_token)). The
+    /// later call of this method and of [`csrf_field`](Self::csrf_field) counts. A client below
+    /// that follows a redirect to another origin may send the header there: see
+    /// [redirects](crate::docs::composing#redirects).
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if a name is invalid, or if the header is `Cookie`.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::login::Session;
+    ///
+    /// # fn example(password: String) -> Result<(), tower_auth::Error> {
+    /// let url = "https://api.example.com/login";
+    /// let session = Session::new(url, "me@example.com", password)?
+    ///     .session_cookie("sid")?
+    ///     .csrf_cookie("XSRF-TOKEN", "X-XSRF-TOKEN")?;
+    /// # Ok(()) }
+    /// ```
+    #[doc(alias = "xsrf")]
+    pub fn csrf_cookie(
+        mut self,
+        cookie: impl Into<String>,
+        header: impl AsRef<str>,
+    ) -> Result<Self, Error> {
+        self.csrf = Some(CsrfSetting::cookie(cookie.into(), header.as_ref())?);
+        Ok(self)
+    }
+
+    /// Puts a string from the login's response into a header of each unsafe request, against
+    /// cross-site request forgery (CSRF). `pointer` is the location of the string in the JSON, such
+    /// as `/csrf_token`. Default: no such header.
+    ///
+    /// The header is sent as [`csrf_cookie`](Self::csrf_cookie) says. The token stays the same for
+    /// the whole session. A login whose response has no such string fails.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if `pointer` isn't a JSON pointer (RFC 6901) to a field, if
+    /// the header's name is invalid, or if the header is `Cookie`.
+    #[doc(alias = "xsrf")]
+    pub fn csrf_field(
+        mut self,
+        pointer: impl Into<String>,
+        header: impl AsRef<str>,
+    ) -> Result<Self, Error> {
+        self.csrf = Some(CsrfSetting::field(pointer.into(), header.as_ref())?);
+        Ok(self)
+    }
+
+    async fn log_in(&self) -> Result<CookieJar, Error> {
         let (request, redactor) = self.login.build().await?;
         let request = self.login.http.request(request).await?;
         let login = RequestHead::of(&request);
         let response = self.login.http.send(request).await?;
         response.done(redactor, "the server refused the login")?;
+        let csrf = self.csrf.as_ref();
+        let csrf = csrf.map(|csrf| csrf.token(&response)).transpose()?;
         let origins = Arc::from(self.origins.as_slice());
         let named = self.session_cookie.as_deref();
-        let jar = CookieJar::from_login(origins, named, &login, &response.headers)?;
-        let lifetime = jar.lifetime(response.started);
-        let token = Token::per_request(Place::Cookie, jar.secret(), Arc::new(jar));
-        Ok(match lifetime {
-            Some(lifetime) => token.expires_in(lifetime),
-            None => token,
-        })
+        CookieJar::from_login(origins, named, csrf, &login, &response.headers)
     }
 
-    async fn log_out(at: &EndpointClient, session: &Token) -> Result<(), Error> {
-        let Credential::PerRequest(by) = session.credential(None) else {
-            return Ok(());
+    /// Logs out of the replaced sessions that no request uses anymore, each on a task of its own.
+    fn log_out_replaced(&self) {
+        let Some(url) = &self.log_out_at else {
+            return self.sessions().forget_replaced();
         };
-        // The body is an empty object, because some servers reject a request without a body.
-        let request = EndpointRequest::json(json::object(Vec::new())?);
-        let mut request = at.request(request).await?;
-        let applied = by.apply(&RequestHead::of(&request), request.headers_mut());
-        applied.map_err(Error::not_applied)?;
-        let redactor = hiding_cookies(request.headers());
-        let response = at.send(request).await?;
-        if response.status == StatusCode::UNAUTHORIZED {
-            // The session has already ended.
-            return Ok(());
-        }
-        response.done(redactor, "the server refused the logout")
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
+        let at = self.login.client_for(url);
+        let unused = self.sessions().take_unused();
+        let started: Vec<_> = unused
+            .into_iter()
+            .map(|session| {
+                let at = at.clone();
+                runtime.spawn(async move {
+                    // The session expires on its own, so a failure has no consequence.
+                    let _ = at.within(log_out(&at, &*session)).await;
+                })
+            })
+            .collect();
+        let mut logouts = self.logouts();
+        logouts.retain(|logout| !logout.is_finished());
+        logouts.extend(started);
+    }
+
+    fn logouts(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.logouts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, OpenSessions> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Returns a redactor that hides the request's cookies in the response, because servers echo parts
-/// of a request.
-fn hiding_cookies(headers: &HeaderMap) -> Redactor {
+/// Ends a session. A session that has already ended is no error.
+async fn log_out(at: &EndpointClient, session: &dyn PerRequestCredential) -> Result<(), Error> {
+    // The body is an empty object, because some servers reject a request without a body.
+    let request = EndpointRequest::json(json::object(Vec::new())?);
+    let mut request = at.request(request).await?;
+    let applied = session.apply(&RequestHead::of(&request), request.headers_mut());
+    applied.map_err(Error::not_applied)?;
+    let redactor = hiding_credentials(request.headers());
+    let response = at.send(request).await?;
+    if response.status == StatusCode::UNAUTHORIZED {
+        return Ok(());
+    }
+    response.done(redactor, "the server refused the logout")
+}
+
+/// Returns a redactor that hides the request's cookies and its CSRF token in the response, because
+/// servers echo parts of a request.
+fn hiding_credentials(headers: &HeaderMap) -> Redactor {
     let mut redactor = Redactor::default();
-    let line = headers.get(COOKIE).map(HeaderValue::as_bytes);
-    let line = str::from_utf8(line.unwrap_or_default()).unwrap_or_default();
-    for pair in line.split("; ") {
-        redactor.hide(pair.split_once('=').map_or(pair, |(_, value)| value));
+    for (name, value) in headers.iter().filter(|(_, value)| value.is_sensitive()) {
+        let text = str::from_utf8(value.as_bytes()).unwrap_or_default();
+        match *name == COOKIE {
+            false => redactor.hide(text),
+            true => text.split("; ").for_each(|pair| {
+                redactor.hide(pair.split_once('=').map_or(pair, |(_, value)| value));
+            }),
+        }
     }
     redactor
+}
+
+/// Returns whether the token is of this session.
+fn is_token_of(token: &Token, session: &CookieJar) -> bool {
+    match token.credential(None) {
+        Credential::PerRequest(of_token) => std::ptr::addr_eq(of_token, session),
+        Credential::Header(..) | Credential::Query(..) => false,
+    }
 }
 
 login_setters!(Session);
 
 impl TokenSource for Session {
-    async fn fetch(&self, _reason: Reason) -> Result<Token, Error> {
-        self.login.http.within(self.log_in()).await
+    async fn fetch(&self, reason: Reason) -> Result<Token, Error> {
+        let renewed = self.sessions().renewed(reason);
+        let token = match renewed {
+            Some(token) => token,
+            None => {
+                let jar = self.login.http.within(self.log_in()).await?;
+                self.sessions().opened(jar)
+            }
+        };
+        self.log_out_replaced();
+        Ok(token)
     }
 
     async fn close(&self, last: Option<Token>) -> Result<(), Error> {
-        let (Some(url), Some(session)) = (&self.log_out_at, last) else {
+        let mut others = self.sessions().close();
+        let running = std::mem::take(&mut *self.logouts());
+        let Some(url) = &self.log_out_at else {
             return Ok(());
         };
         let at = self.login.client_for(url);
-        at.within(Self::log_out(&at, &session)).await
+        if let Some(last) = &last {
+            others.retain(|session| !is_token_of(last, session));
+        }
+        let others = others
+            .iter()
+            .map(|session| at.within(log_out(&at, &**session)));
+        let log_out_last = async {
+            match last.as_ref().map(|last| last.credential(None)) {
+                Some(Credential::PerRequest(session)) => at.within(log_out(&at, session)).await,
+                _ => Ok(()),
+            }
+        };
+        let (last, others, _) = join3(log_out_last, join_all(others), join_all(running)).await;
+        last.and(others.into_iter().collect())
     }
 
     fn place(&self) -> Place {
@@ -228,5 +384,17 @@ impl TokenSource for Session {
     fn origins(&self) -> Vec<Origin> {
         let texts = self.origins.iter();
         texts.filter_map(|origin| origin.parse().ok()).collect()
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("login", &self.login)
+            .field("log_out_at", &self.log_out_at)
+            .field("origins", &self.origins)
+            .field("session_cookie", &self.session_cookie)
+            .field("csrf", &self.csrf)
+            .finish_non_exhaustive()
     }
 }

@@ -51,6 +51,8 @@ enum Keys {
 struct KeyPair {
     used: SecretString,
     offered: Option<SecretString>,
+    /// Whether the next fetch swaps the keys for any reason.
+    is_switching: bool,
 }
 
 /// Accepts new keys at run time. [`ApiKey::rotating`] returns this handle together with the key.
@@ -85,11 +87,14 @@ impl ApiKey {
     /// rotation.offer("the-new-key");
     /// # Ok::<(), tower_auth::Error>(())
     /// ```
+    ///
+    /// The example `api_key_rotation` creates the new key through the API, and deletes the old key.
     #[doc(alias = "rotate")]
     pub fn rotating(key: impl Into<SecretString>) -> (Self, ApiKeyRotation) {
         let keys = Arc::new(Mutex::new(KeyPair {
             used: key.into(),
             offered: None,
+            is_switching: false,
         }));
         let rotation = ApiKeyRotation {
             keys: Arc::clone(&keys),
@@ -195,12 +200,17 @@ impl KeyPair {
     /// Returns the key to use. After a refusal, this method swaps the two keys. If the server
     /// doesn't accept the new key yet, the next refusal brings back the old key.
     fn next(&mut self, reason: Reason) -> SecretString {
-        if reason == Reason::Refused
-            && let Some(offered) = &mut self.offered
-        {
-            std::mem::swap(&mut self.used, offered);
+        // If a server refuses the old key after a switch was requested, the keys are swapped once.
+        if std::mem::take(&mut self.is_switching) || reason == Reason::Refused {
+            self.swap();
         }
         self.used.clone()
+    }
+
+    fn swap(&mut self) {
+        if let Some(offered) = &mut self.offered {
+            std::mem::swap(&mut self.used, offered);
+        }
     }
 }
 
@@ -234,7 +244,52 @@ impl ApiKeyRotation {
     /// ```
     #[doc(alias = "rotate")]
     pub fn offer(&self, key: impl Into<SecretString>) {
-        lock(&self.keys).offered = Some(key.into());
+        let mut keys = lock(&self.keys);
+        keys.offered = Some(key.into());
+        keys.is_switching = false;
+    }
+
+    /// Uses the offered key from the next fetch on, although no server has refused the current key.
+    /// The current key then takes the place of the offered key: if a server refuses the new key,
+    /// the current key is used again. [`TokenCache::refresh_now`](crate::TokenCache::refresh_now)
+    /// makes this fetch. Does nothing if no key is offered.
+    ///
+    /// Switch before you delete the current key at the API. Otherwise, each request that is on its
+    /// way at that time is refused, and requests that can't be sent again fail.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::{ApiKey, TokenCache};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::Error> {
+    /// let (key, rotation) = ApiKey::rotating("the-old-key");
+    /// let cache = TokenCache::new(key);
+    /// assert_eq!(cache.token().await?.secret(), "the-old-key");
+    ///
+    /// rotation.offer("the-new-key");
+    /// rotation.switch();
+    /// assert_eq!(cache.refresh_now().await?.secret(), "the-new-key");
+    /// // Delete the old key at the API, after a time in which both keys are valid.
+    /// rotation.finish();
+    /// # Ok(()) }
+    /// ```
+    #[doc(alias = "rotate")]
+    pub fn switch(&self) {
+        lock(&self.keys).is_switching = true;
+    }
+
+    /// Ends the rotation: forgets the key that isn't in use. After [`switch`](Self::switch), that is
+    /// the old key.
+    ///
+    /// Call this method when the API has deleted the old key. Otherwise, a refusal by one resource
+    /// brings back the deleted key, and the API refuses all requests until the next fetch.
+    pub fn finish(&self) {
+        let mut keys = lock(&self.keys);
+        if std::mem::take(&mut keys.is_switching) {
+            keys.swap();
+        }
+        keys.offered = None;
     }
 }
 

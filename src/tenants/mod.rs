@@ -11,4 +11,4 @@ mod last_tenant;
 pub(crate) mod service;
 
 pub use registry::{Tenants, TenantsBuilder};
-pub use service::{ByExtension, TenantKey, TenantsAuth, TenantsLayer};
+pub use service::{ByExtension, HasExtensions, TenantKey, TenantsAuth, TenantsLayer};

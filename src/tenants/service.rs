@@ -7,7 +7,7 @@ use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::Request;
+use http::{Extensions, Request};
 use tower::ServiceExt;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -28,7 +28,7 @@ use crate::layer::service::attach_as_usual;
     message = "`{Self}` can't find the tenant of a `{Req}`",
     label = "this doesn't implement `TenantKey<{Req}>`",
     note = "pass a closure to `Tenants::by`: `|request: &{Req}| Some(key)`",
-    note = "`Tenants::by_extension` takes `http::Request` only: a `reqwest::Request` has no extensions"
+    note = "`Tenants::by_extension` needs the request's extensions, and `reqwest::Request` shows none"
 )]
 pub trait TenantKey<Req> {
     /// The type that identifies a tenant.
@@ -62,13 +62,34 @@ impl<K> ByExtension<K> {
     }
 }
 
-impl<B, K> TenantKey<Request<B>> for ByExtension<K>
+/// A request that shows its [extensions](http::Extensions) to [`Tenants::by_extension`]. This is
+/// `http::Request`. Implement the trait for a request type of your own.
+#[diagnostic::on_unimplemented(
+    message = "`Tenants::by_extension` can't read the extensions of a `{Self}`",
+    label = "this doesn't implement `HasExtensions`",
+    note = "pass a closure to `Tenants::by`: `|request: &{Self}| Some(key)`"
+)]
+pub trait HasExtensions {
+    /// Returns the request's extensions.
+    fn extensions(&self) -> &Extensions;
+}
+
+impl<B> HasExtensions for Request<B> {
+    fn extensions(&self) -> &Extensions {
+        self.extensions()
+    }
+}
+
+/// `Req` is any type here, so that the compiler's error for a `reqwest::Request` is about
+/// [`TenantKey`]. With `Request<B>`, the error would be about closures.
+impl<Req, K> TenantKey<Req> for ByExtension<K>
 where
+    Req: HasExtensions,
     K: Clone + Send + Sync + 'static,
 {
     type Key = K;
 
-    fn key(&self, request: &Request<B>) -> Option<K> {
+    fn key(&self, request: &Req) -> Option<K> {
         request.extensions().get().cloned()
     }
 }
@@ -95,7 +116,7 @@ where
     K: Hash + Eq + Clone + Send + Sync + 'static,
 {
     /// Makes a layer that takes the key from the request's [extensions](http::Extensions).
-    /// `reqwest::Request` has no extensions, so use [`by`](Self::by) instead.
+    /// `reqwest::Request` doesn't show its extensions, so use [`by`](Self::by) instead.
     ///
     /// A request without a key fails and is not sent.
     pub fn by_extension(&self) -> TenantsLayer<K, ByExtension<K>> {
@@ -153,7 +174,9 @@ impl<S, K, By> TenantsAuth<S, K, By> {
     }
 
     /// Sends a request, as [`Auth::send`](crate::Auth::send) does. Waits until a clone of this
-    /// service is ready, and calls the clone.
+    /// service is ready, and calls the clone. Unlike with tower's `oneshot`, the compiler's errors
+    /// name what is missing: see [When it doesn't
+    /// compile](crate::Auth#when-it-doesnt-compile).
     ///
     /// # Errors
     ///

@@ -295,6 +295,28 @@ impl Token {
         self.edit(|inner| inner.expiry = Expiry::In(lifetime.min(MAX_LIFETIME)))
     }
 
+    /// Sets the lifetime. `None` means that the token doesn't expire.
+    #[cfg(feature = "cookies")]
+    #[must_use]
+    pub(crate) fn lasting(self, lifetime: Option<Duration>) -> Self {
+        match lifetime {
+            Some(lifetime) => self.expires_in(lifetime),
+            None => self.edit(|inner| inner.expiry = Expiry::Never),
+        }
+    }
+
+    /// Sets the secret of a token that is made for each request. The token is still the same token:
+    /// it keeps its generation.
+    #[cfg(feature = "cookies")]
+    #[must_use]
+    pub(crate) fn with_secret(self, next: SecretString) -> Self {
+        self.edit(|inner| {
+            if let Wire::PerRequest { secret, .. } = &mut inner.wire {
+                *secret = next;
+            }
+        })
+    }
+
     /// Sets the wall-clock time at which the token expires.
     #[must_use]
     pub fn expires_at(self, time: SystemTime) -> Self {
@@ -564,7 +586,9 @@ impl Token {
     /// also refuses the other token.
     pub(crate) fn is_same_credential(&self, other: &Self) -> bool {
         let (one, other) = (&self.inner, &other.inner);
-        Arc::ptr_eq(one, other) || (one.place == other.place && one.wire.is_same(&other.wire))
+        // A session's token keeps its generation when the session's cookies change.
+        one.generation == other.generation
+            || (one.place == other.place && one.wire.is_same(&other.wire))
     }
 }
 
@@ -597,5 +621,39 @@ impl fmt::Debug for Token {
                 .field("extra", &details.extra);
         }
         debug.finish()
+    }
+}
+
+/// This is a unit test because a token with another secret can't be made from outside.
+#[cfg(all(test, feature = "cookies"))]
+mod tests {
+    use http::StatusCode;
+    use http::header::HeaderMap;
+
+    use super::*;
+    use crate::error::BoxError;
+    use crate::token::per_request::{Applied, Feedback};
+    use crate::token::request_head::RequestHead;
+
+    struct Nothing;
+
+    impl PerRequestCredential for Nothing {
+        fn apply(&self, _: &RequestHead, _: &mut HeaderMap) -> Result<Applied, BoxError> {
+            Ok(Applied::Done)
+        }
+
+        fn observe(&self, _: &RequestHead, _: StatusCode, _: &HeaderMap) -> Feedback {
+            Feedback::Nothing
+        }
+    }
+
+    #[test]
+    fn a_token_with_another_secret_is_the_same_token() {
+        let token = || Token::per_request(Place::Cookie, "sid=1", Arc::new(Nothing));
+        let first = token();
+        let next = first.clone().with_secret("sid=2".into());
+        assert_eq!((next.secret(), first.secret()), ("sid=2", "sid=1"));
+        assert!(next.is_same_credential(&first));
+        assert!(!next.is_same_credential(&token()));
     }
 }

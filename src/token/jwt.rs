@@ -21,13 +21,13 @@ struct Claims {
     iat: Option<f64>,
 }
 
-/// Returns the remaining lifetime of the token, or an upper bound, by the server's clock. `None` if
+/// Returns the remaining lifetime of the token by the server's clock, or an upper bound. `None` if
 /// the token isn't a JWT with the necessary claims.
 ///
-/// `sent_at` is the time of the response by the server's clock. The remaining lifetime is the time
-/// from `sent_at` to `exp`. Without `sent_at`, `exp - iat` is an upper bound, because a server may
-/// return a token that it issued earlier. The local clock isn't used. If the local clock is wrong,
-/// it would end the token too early.
+/// `sent_at` is the time of the response by the server's clock. The result is the time from
+/// `sent_at` to `exp`, or from `iat` to `exp` if this is shorter or `sent_at` is unknown. The time
+/// from `iat` is only an upper bound, because a server may return a token that it issued earlier.
+/// The local clock isn't used, because a wrong local clock would end the token too early.
 pub(crate) fn lifetime(token: &str, sent_at: Option<SystemTime>) -> Option<Duration> {
     let claims = claims(token)?;
     let exp = time(claims.exp)?;
@@ -40,13 +40,14 @@ pub(crate) fn lifetime(token: &str, sent_at: Option<SystemTime>) -> Option<Durat
     }
 }
 
-/// Returns when the token of a response without a lifetime expires. `None` if the token isn't a JWT
+/// Returns when a token expires if its response states no lifetime. `None` if the token isn't a JWT
 /// with an `exp` claim. `sent_at` is the same as for [`lifetime`].
 ///
 /// Without `sent_at`, the result also depends on the local clock. `exp - iat` is the lifetime by
 /// the server's clock, but a server may return a token that it issued earlier. Such a token expires
 /// sooner. So the result is the time until `exp` by the local clock, if this time is shorter. If
-/// `exp` has already passed by the local clock, the result is the lifetime.
+/// `exp` has already passed by the local clock, the result is `exp - iat`. Without `iat`, the
+/// result is `exp`.
 pub(crate) fn expiry(token: &str, now: SystemTime, sent_at: Option<SystemTime>) -> Option<Expiry> {
     if sent_at.is_some() {
         return lifetime(token, sent_at).map(Expiry::In);

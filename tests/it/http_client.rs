@@ -1,6 +1,7 @@
 //! How the crate itself sends HTTP requests: to which URLs, for how long, and which parts of a
 //! response it reads.
 
+mod content_coding;
 #[cfg(not(feature = "reqwest"))]
 mod default_transport;
 mod exchange;

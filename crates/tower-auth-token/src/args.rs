@@ -9,18 +9,19 @@ use clap::{Parser, ValueEnum};
 use crate::failure::{Code, Failure};
 
 const AFTER_HELP: &str = "\
-Settings come from options, then from the environment, then from the settings file. An empty value
-counts as unset. The secret is never an option, because other users see the arguments of a command:
-put it into CLIENT_SECRET, or into a file that CLIENT_SECRET_FILE, --client-secret-file or the
-settings file names.
+Options override variables of the environment, and variables override the settings file. An empty
+value counts as unset. No option takes the secret, because other users see the arguments of a
+command. Put the secret into CLIENT_SECRET, or into a file that CLIENT_SECRET_FILE,
+--client-secret-file or the settings file names.
 
-The settings file has a line `NAME=value` for each setting, with the names of the variables. It may
-also be JSON, such as the credentials file of a service:
-{\"clientId\": …, \"password\": …, \"authenticationUrl\": …}.
+The settings file has a line `NAME=value` for each setting, with the names of the variables. A `#`
+starts a comment only at the beginning of a line. The file may also be JSON, such as the credentials
+file of a service: {\"clientId\": …, \"password\": …, \"authenticationUrl\": …}.
 
-The store is a folder. `tokens` in it contains the sealed tokens, and `sealing.key` the key, which
-the first run makes. Only you can read both. A token that is still valid is printed without a fetch.
-If the store can't be used, the program warns, and fetches a token for this run alone.
+The store is a folder with the sealed tokens in `tokens` and their key in `sealing.key`. The first
+run makes the key. Only you can read both. While a stored token is valid, the program prints it
+without a fetch. If the store can't be used, the program prints a warning, and fetches a token only
+for this run.
 
 Exit codes:
    0  the token is printed
@@ -84,7 +85,7 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) refresh: bool,
 
-    /// The longest time for a fetch with all its attempts
+    /// How long a fetch may take, including all its attempts
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) timeout: u32,
 
@@ -98,11 +99,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", help_heading = "Store")]
     pub(crate) key_file: Option<PathBuf>,
 
-    /// Neither read nor write a store
+    /// Neither read nor store tokens
     #[arg(long, help_heading = "Store", conflicts_with_all = ["store", "key_file"])]
     pub(crate) no_store: bool,
 
-    /// Say on stderr what is done
+    /// Print on stderr what the program does
     #[arg(long, short)]
     pub(crate) verbose: bool,
 
@@ -121,11 +122,11 @@ pub(crate) struct Args {
 /// How the client authenticates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ClientAuth {
-    /// In the form of the request
+    /// In a form, the body of the request
     Post,
-    /// In a header
+    /// In the header `Authorization`
     Basic,
-    /// In a request of JSON
+    /// In JSON, the body of the request
     Json,
 }
 

@@ -42,14 +42,14 @@ fn run() -> Result<(), Failure> {
         return Ok(());
     };
     warnings::show(args.verbose);
-    // Wrong output settings cost no fetch.
+    // Checked before the fetch, so that a wrong option costs no fetch.
     let output = Output::new(&args)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Code::Internal, format!("no runtime: {error}")))?;
     let outcome = runtime.block_on(print_token(&args, &output));
-    // A file system that hangs doesn't keep the program from ending.
+    // Lets the program end even while a file system hangs.
     runtime.shutdown_background();
     outcome
 }

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::ValueEnum as _;
 use secrecy::SecretString;
-use tower_auth::SecretSource;
-use tower_auth::oauth2::ClientCredentials;
+use tower_auth::oauth2::{ClientCredentials, EndpointUrl};
+use tower_auth::{Error, SecretSource};
 
 use crate::args::{Args, ClientAuth};
 use crate::failure::Failure;
@@ -73,8 +73,8 @@ impl Settings {
 
     /// Makes the source of the token.
     pub(crate) fn source(self) -> Result<ClientCredentials, Failure> {
-        let mut source =
-            ClientCredentials::new(self.token_url, self.client_id, self.client_secret)?;
+        let url = EndpointUrl::try_from(self.token_url).map_err(|error| wrong_url(&error))?;
+        let mut source = ClientCredentials::new(url, self.client_id, self.client_secret)?;
         source = match self.client_auth {
             ClientAuth::Post => source,
             ClientAuth::Basic => source.basic_auth(),
@@ -91,6 +91,13 @@ impl Settings {
         }
         Ok(source)
     }
+}
+
+/// Names the setting. Leaves out the crate's advice for Rust programs.
+fn wrong_url(error: &Error) -> Failure {
+    let text = error.to_string();
+    let text = text.split(", or `EndpointUrl::").next().unwrap_or_default();
+    Failure::usage(format!("TOKEN_URL or --token-url: {text}"))
 }
 
 /// Reads the secret once, because a file such as `<(pass show api)` can be read only once.
@@ -122,7 +129,7 @@ enum Given {
     File(PathBuf),
 }
 
-/// Rejects two secrets in one place, because one of them is out of date.
+/// Rejects two secrets in one place, because one of them may be out of date.
 fn one_of(
     secret: Option<SecretString>,
     file: Option<PathBuf>,

@@ -68,7 +68,7 @@ fn read_bounded(file: fs::File) -> std::io::Result<Option<Zeroizing<String>>> {
 
 type Values = BTreeMap<&'static str, Zeroizing<String>>;
 
-/// Messages name a place in the file, but show nothing of it, because it contains a secret.
+/// Error messages name a line of the file, but quote nothing, because the file may contain a secret.
 fn from_json(text: &str) -> Result<Values, String> {
     let members: BTreeMap<String, Value> = serde_json::from_str(text).map_err(|error| {
         let (line, column) = (error.line(), error.column());

@@ -18,7 +18,7 @@ use crate::{variable, warnings};
 /// The name of the key in sealed tokens.
 const KEY_NAME: &str = "tower-auth-token";
 
-/// A shell's home folder may be on a network, which is slower than a data centre's store.
+/// The limit of each access to the store. The user's home folder may be on a slow network.
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Opens the store. Returns `None` if the store can't be used, after a warning: a token for this

@@ -26,14 +26,15 @@ pub(crate) fn show(is_verbose: bool) {
         .init();
 }
 
-/// A failed fetch is no warning here, because the program's own last message describes it.
+/// Returns whether to show an event without `--verbose`. Excludes failed fetches, because the
+/// program's last message describes the failure.
 fn is_warning(event: &Metadata<'_>) -> bool {
     *event.level() <= Level::WARN && event.fields().field("error.type").is_none()
 }
 
 /// Prints a warning.
 pub(crate) fn warn(message: &str) {
-    // Without stderr, nobody misses a warning.
+    // If stderr is closed, the warning is lost.
     let _ = writeln!(io::stderr(), "tower-auth-token: warning: {message}");
 }
 

@@ -26,6 +26,9 @@ impl StateMachine {
         let expiry_policy = &self.limits.expiry_policy;
         let cached = fetched.map(|fetched| {
             let mut cached = expiry_policy.cache(fetched, now);
+            if let Some(before) = self.cached() {
+                cached.continue_from(before);
+            }
             if let Some(low_for) = self.quota_tracker.low_for(now) {
                 cached.postpone_refresh(expiry_policy, low_for, now);
             }
@@ -74,9 +77,8 @@ impl StateMachine {
     fn record_failure(&mut self, error: Error, now: Moment) {
         let left = self
             .cached()
-            .and_then(|cached| cached.serve_until())
-            .filter(|end| !now.reached(*end))
-            .map(|end| now.until(end));
+            .and_then(|cached| cached.served_for(now))
+            .filter(|left| !left.is_zero());
         let floor = self.limits.attempt_floor;
         let wait = self.failure_backoff.wait_after(&error, left, floor);
         let latest = self.cached().and_then(|cached| cached.latest_refresh_at());

@@ -40,10 +40,10 @@ impl StateMachine {
                 None,
             ) => Due::In(Duration::ZERO),
             (TokenState::Holding { cached, .. }, None) => {
-                match (cached.refresh_at(), cached.serve_until()) {
+                match (cached.refresh_at(), cached.expired_in(now)) {
                     (Some(stale), Some(expired)) => {
                         let refresh = now.until(stale).max(cached.refresh_delayed_for(now));
-                        Due::In(refresh.min(now.until(expired)))
+                        Due::In(refresh.min(expired))
                     }
                     _ => Due::OnChange,
                 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use redis::aio::ConnectionLike;
-use redis::{Client, Script, Value};
+use redis::{RedisError, Script, Value};
 
 use super::redis_connection::RedisConnection;
 use super::token_store::{LIMIT, LONGEST_LEASE, Lease, StoredValue, TokenStore, check_length};
@@ -56,24 +56,52 @@ impl RedisStore {
     ///
     /// [`is_config`](Error::is_config) if the address is invalid.
     pub fn open(url: impl AsRef<str>) -> Result<Self, Error> {
-        let client = Client::open(url.as_ref()).map_err(|error| {
-            let wrong = Error::new(
-                Kind::Config,
-                "the Redis address is invalid; write `redis://host:port`",
-            );
-            // The error's detail contains a part of the address, and this part may include the
-            // password.
-            match error.detail() {
-                Some(_) => wrong.with_source(error.category().to_owned()),
-                None => wrong.with_source(error),
-            }
-        })?;
-        Ok(Self::with_connection(RedisConnection::new(client)))
+        let connection = RedisConnection::to_server(url.as_ref());
+        Ok(Self::with_connection(connection.map_err(invalid_address)?))
+    }
+
+    /// Makes a store in a Redis cluster. The addresses are those of some of the cluster's servers,
+    /// in the formats of [`open`](Self::open). All addresses need the same user, password and TLS.
+    ///
+    /// The store connects at first use, so the cluster may be down at startup.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if there is no address, if an address is invalid, or if the
+    /// addresses differ in more than host and port.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::fleet::RedisStore;
+    ///
+    /// let store = RedisStore::open_cluster(["redis://10.0.0.1:6379", "redis://10.0.0.2:6379"])?;
+    /// # Ok::<(), tower_auth::Error>(())
+    /// ```
+    pub fn open_cluster<I>(urls: I) -> Result<Self, Error>
+    where
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        let urls: Vec<I::Item> = urls.into_iter().collect();
+        let urls: Vec<&str> = urls.iter().map(AsRef::as_ref).collect();
+        let connection = RedisConnection::to_cluster(&urls);
+        Ok(Self::with_connection(connection.map_err(invalid_address)?))
+    }
+}
+
+fn invalid_address(error: RedisError) -> Error {
+    let message = "the Redis address is invalid; write `redis://host:port`";
+    let wrong = Error::new(Kind::Config, message);
+    // The error's detail contains a part of the address, and this part may include the password.
+    match error.detail() {
+        Some(_) => wrong.with_source(error.category().to_owned()),
+        None => wrong.with_source(error),
     }
 }
 
 impl<C> RedisStore<C> {
-    /// Makes a store over your own connection, for example to a cluster or through sentinels. The
+    /// Makes a store over your own connection, for example through sentinels. The
     /// store adds no timeouts and doesn't reconnect, so the connection must have timeouts and must
     /// reconnect.
     ///

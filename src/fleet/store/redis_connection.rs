@@ -1,4 +1,4 @@
-//! A connection to Redis that opens at its first use, and again after a failure.
+//! A connection to a Redis server or cluster that opens at its first use, and again after a failure.
 
 use std::fmt;
 use std::io;
@@ -8,14 +8,17 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::cluster::ClusterClient;
+use redis::cluster_async::ClusterConnection;
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult,
-    ServerErrorKind, Value,
+    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, IntoConnectionInfo, Pipeline,
+    RedisError, RedisFuture, RedisResult, ServerErrorKind, Value,
 };
 use tokio::runtime::Handle;
 
-/// The connection of a [`RedisStore`](crate::fleet::RedisStore) that was [opened by
-/// address](crate::fleet::RedisStore::open). Clones share one connection.
+/// The connection of a [`RedisStore`](crate::fleet::RedisStore) that was opened by
+/// [address](crate::fleet::RedisStore::open), or by the addresses of a
+/// [cluster](crate::fleet::RedisStore::open_cluster). Clones share one connection.
 ///
 /// The first command opens the connection on a separate task. The task continues if the command is
 /// cancelled. If a command fails, is cancelled or gets no response within 5 s, the next command
@@ -34,22 +37,61 @@ pub struct RedisConnection {
 }
 
 struct ConnectionInner {
-    client: Client,
+    server: Server,
+    /// The addresses, with their passwords. A cluster may have several.
+    addresses: Vec<ConnectionInfo>,
     opened: Mutex<Option<SharedConnection>>,
 }
 
+/// What the connection leads to.
+#[derive(Clone)]
+enum Server {
+    One(Client),
+    Cluster(ClusterClient),
+}
+
+/// An open connection.
+#[derive(Clone)]
+enum OpenConnection {
+    One(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
 /// A connection that is open or opening.
-type SharedConnection = Shared<BoxFuture<'static, RedisResult<MultiplexedConnection>>>;
+type SharedConnection = Shared<BoxFuture<'static, RedisResult<OpenConnection>>>;
 
 /// The maximum time of background work whose callers have given up. Callers wait for a shorter
 /// time.
 const LIMIT: Duration = Duration::from_secs(5);
 
 impl RedisConnection {
-    pub(super) fn new(client: Client) -> Self {
-        let opened = Mutex::new(None);
+    /// Makes a connection to one server.
+    pub(super) fn to_server(address: &str) -> RedisResult<Self> {
+        let client = Client::open(address)?;
+        let addresses = vec![client.get_connection_info().clone()];
+        Ok(Self::new(Server::One(client), addresses))
+    }
+
+    /// Makes a connection to a cluster. At first use, one of the servers must answer.
+    pub(super) fn to_cluster(addresses: &[&str]) -> RedisResult<Self> {
+        let addresses = addresses
+            .iter()
+            .map(|address| address.into_connection_info());
+        let addresses = addresses.collect::<RedisResult<Vec<_>>>()?;
+        let client = ClusterClient::builder(addresses.clone())
+            .connection_timeout(LIMIT)
+            .response_timeout(LIMIT)
+            .build()?;
+        Ok(Self::new(Server::Cluster(client), addresses))
+    }
+
+    fn new(server: Server, addresses: Vec<ConnectionInfo>) -> Self {
         Self {
-            inner: Arc::new(ConnectionInner { client, opened }),
+            inner: Arc::new(ConnectionInner {
+                server,
+                addresses,
+                opened: Mutex::new(None),
+            }),
         }
     }
 
@@ -77,7 +119,7 @@ impl RedisConnection {
         if let Some(shared) = &*opened {
             return Ok((shared.clone(), shared.peek().is_some()));
         }
-        let shared = connect(self.inner.client.clone()).boxed().shared();
+        let shared = self.inner.server.clone().connect().boxed().shared();
         *opened = Some(shared.clone());
         drop(opened);
         runtime.spawn(shared.clone().map(drop));
@@ -87,8 +129,9 @@ impl RedisConnection {
     /// Removes the server's text from the error. If the server doesn't know the command, the text
     /// may contain the command with the password.
     fn without_detail(&self, error: RedisError) -> RedisError {
-        let settings = self.inner.client.get_connection_info().redis_settings();
-        if settings.password().is_none() || error.detail().is_none() {
+        let mut addresses = self.inner.addresses.iter();
+        let has_password = addresses.any(|it| it.redis_settings().password().is_some());
+        if !has_password || error.detail().is_none() {
             return error;
         }
         let code = error.code().unwrap_or("no code").to_owned();
@@ -96,18 +139,55 @@ impl RedisConnection {
     }
 }
 
-async fn connect(client: Client) -> RedisResult<MultiplexedConnection> {
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(LIMIT))
-        .set_response_timeout(Some(LIMIT));
-    client
-        .get_multiplexed_async_connection_with_config(&config)
-        .await
+impl Server {
+    async fn connect(self) -> RedisResult<OpenConnection> {
+        match self {
+            Self::One(client) => {
+                let config = AsyncConnectionConfig::new()
+                    .set_connection_timeout(Some(LIMIT))
+                    .set_response_timeout(Some(LIMIT));
+                let opening = client.get_multiplexed_async_connection_with_config(&config);
+                opening.await.map(OpenConnection::One)
+            }
+            Self::Cluster(client) => {
+                let opening = client.get_async_connection();
+                opening.await.map(OpenConnection::Cluster)
+            }
+        }
+    }
+}
+
+impl ConnectionLike for OpenConnection {
+    fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
+        match self {
+            Self::One(connection) => connection.req_packed_command(cmd),
+            Self::Cluster(connection) => connection.req_packed_command(cmd),
+        }
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        pipeline: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        match self {
+            Self::One(connection) => connection.req_packed_commands(pipeline, offset, count),
+            Self::Cluster(connection) => connection.req_packed_commands(pipeline, offset, count),
+        }
+    }
+
+    fn get_db(&self) -> i64 {
+        match self {
+            Self::One(connection) => connection.get_db(),
+            Self::Cluster(connection) => connection.get_db(),
+        }
+    }
 }
 
 /// A connection for one command.
 struct CommandConnection {
-    connection: MultiplexedConnection,
+    connection: OpenConnection,
     was_open: bool,
     guard: ReconnectGuard,
 }
@@ -193,16 +273,18 @@ impl ConnectionLike for RedisConnection {
     }
 
     fn get_db(&self) -> i64 {
-        let info = self.inner.client.get_connection_info();
-        info.redis_settings().db()
+        let first = self.inner.addresses.first();
+        first.map_or(0, |address| address.redis_settings().db())
     }
 }
 
-/// Shows the address without the password.
+/// Shows the addresses without their passwords.
 impl fmt::Debug for RedisConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let address = self.inner.client.get_connection_info().addr();
-        let address = address.to_string();
-        f.debug_tuple("RedisConnection").field(&address).finish()
+        let mut shown = f.debug_tuple("RedisConnection");
+        for address in &self.inner.addresses {
+            shown.field(&address.addr().to_string());
+        }
+        shown.finish()
     }
 }

@@ -1,6 +1,7 @@
 //! Client authentication (RFC 6749 §2.3): an id, with a secret or an assertion (RFC 7521 §4.2).
 
 use std::fmt;
+#[cfg(feature = "jwt")]
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -11,6 +12,8 @@ use zeroize::Zeroizing;
 
 use super::params::Params;
 use crate::error::{Error, Kind};
+#[cfg(feature = "jwt")]
+use crate::oauth2::jose::signed_jwt::SignedJwt;
 use crate::source::secret_source::SecretSource;
 use crate::token::header_value::sensitive;
 
@@ -22,6 +25,9 @@ pub(crate) struct ClientAuth {
     /// The client's secret, or `None` for a public client (RFC 6749 §2.1).
     secret: Option<SecretSource>,
     method: AuthMethod,
+    /// The `typ` of the assertions that the client signs, or `None` for the default.
+    #[cfg(feature = "jwt")]
+    assertion_typ: Option<String>,
 }
 
 /// The client authentication of one request, with the current secret or a new assertion.
@@ -40,13 +46,12 @@ enum AuthMethod {
     Body,
     /// The method `client_secret_basic`.
     Basic,
-    /// An assertion for an audience (RFC 7523 §2.2): `private_key_jwt`, `client_secret_jwt`, or an
-    /// assertion of another issuer.
-    Assertion(AssertionFor),
+    /// An assertion of the caller's choice (RFC 7523 §2.2).
+    Assertion(SecretSource),
+    /// An assertion that the client signs itself: `private_key_jwt` or `client_secret_jwt`.
+    #[cfg(feature = "jwt")]
+    SignedAssertion(Arc<SignedJwt>),
 }
-
-/// Makes an assertion for an audience.
-type AssertionFor = Arc<dyn Fn(&str) -> SecretSource + Send + Sync>;
 
 /// The assertion type of RFC 7523 §2.2.
 const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
@@ -75,6 +80,8 @@ impl ClientAuth {
             id,
             secret,
             method: AuthMethod::Body,
+            #[cfg(feature = "jwt")]
+            assertion_typ: None,
         })
     }
 
@@ -83,6 +90,8 @@ impl ClientAuth {
             id: String::new(),
             secret: None,
             method: AuthMethod::Body,
+            #[cfg(feature = "jwt")]
+            assertion_typ: None,
         }
     }
 
@@ -90,13 +99,21 @@ impl ClientAuth {
         self.method = AuthMethod::Basic;
     }
 
-    /// Sends an assertion instead of the secret. `assertion_for` makes the assertion for an
-    /// audience.
-    pub(crate) fn use_assertion(
-        &mut self,
-        assertion_for: impl Fn(&str) -> SecretSource + Send + Sync + 'static,
-    ) {
-        self.method = AuthMethod::Assertion(Arc::new(assertion_for));
+    /// Sends an assertion instead of the secret.
+    pub(crate) fn use_assertion(&mut self, assertion: SecretSource) {
+        self.method = AuthMethod::Assertion(assertion);
+    }
+
+    /// Sends a JWT instead of the secret. For each request, the client adds the audience and signs
+    /// the JWT.
+    #[cfg(feature = "jwt")]
+    pub(crate) fn use_signed_assertion(&mut self, jwt: SignedJwt) {
+        self.method = AuthMethod::SignedAssertion(Arc::new(jwt));
+    }
+
+    #[cfg(feature = "jwt")]
+    pub(crate) fn set_assertion_typ(&mut self, typ: String) {
+        self.assertion_typ = Some(typ);
     }
 
     /// Returns the id, or `None` for an anonymous client.
@@ -110,14 +127,27 @@ impl ClientAuth {
     }
 
     /// Reads the secret again for each request, because the secret may be rotated. Makes a new
-    /// assertion for each request, because a server may accept an assertion only once.
-    pub(crate) async fn for_request(&self, audience: &str) -> Result<RequestAuth<'_>, Error> {
-        let secret = match (&self.method, &self.secret) {
-            (AuthMethod::Assertion(assertion_for), _) => {
-                Some(assertion_for(audience).read().await?)
+    /// assertion for each request, because a server may accept an assertion only once. Awaits
+    /// `audience` only if the client signs an assertion.
+    #[cfg_attr(not(feature = "jwt"), expect(unused_variables))]
+    pub(crate) async fn for_request(
+        &self,
+        audience: impl Future<Output = Result<String, Error>>,
+    ) -> Result<RequestAuth<'_>, Error> {
+        let secret = match &self.method {
+            AuthMethod::Body | AuthMethod::Basic => match &self.secret {
+                Some(secret) => Some(secret.read().await?),
+                None => None,
+            },
+            AuthMethod::Assertion(assertion) => Some(assertion.read().await?),
+            #[cfg(feature = "jwt")]
+            AuthMethod::SignedAssertion(jwt) => {
+                let mut jwt = SignedJwt::clone(jwt).audience(audience.await?);
+                if let Some(typ) = &self.assertion_typ {
+                    jwt = jwt.typ(typ);
+                }
+                Some(SecretSource::from(jwt).read().await?)
             }
-            (AuthMethod::Body | AuthMethod::Basic, Some(secret)) => Some(secret.read().await?),
-            (AuthMethod::Body | AuthMethod::Basic, None) => None,
         };
         Ok(RequestAuth {
             id: &self.id,
@@ -141,12 +171,16 @@ impl RequestAuth<'_> {
                 params.push("client_id", self.id);
                 params.push_secret("client_secret", self.secret());
             }
-            AuthMethod::Assertion(_) => {
-                params.push("client_id", self.id);
-                params.push("client_assertion_type", JWT_BEARER);
-                params.push_secret("client_assertion", self.secret());
-            }
+            AuthMethod::Assertion(_) => self.add_assertion_to(params),
+            #[cfg(feature = "jwt")]
+            AuthMethod::SignedAssertion(_) => self.add_assertion_to(params),
         }
+    }
+
+    fn add_assertion_to<'a>(&'a self, params: &mut Params<'a>) {
+        params.push("client_id", self.id);
+        params.push("client_assertion_type", JWT_BEARER);
+        params.push_secret("client_assertion", self.secret());
     }
 
     /// Returns the `Authorization` header of basic authentication.
@@ -188,6 +222,8 @@ impl fmt::Debug for AuthMethod {
             Self::Body => "Body",
             Self::Basic => "Basic",
             Self::Assertion(_) => "Assertion",
+            #[cfg(feature = "jwt")]
+            Self::SignedAssertion(_) => "SignedAssertion",
         })
     }
 }

@@ -3,6 +3,7 @@
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use secrecy::SecretString;
+use tokio::time::timeout;
 
 use super::client_auth::{ClientAuth, RequestAuth};
 use super::params::{BodyFormat, Params};
@@ -48,8 +49,8 @@ impl TokenEndpoint {
         self.request_unjudged(grant).await?.rest
     }
 
-    /// Requests a token like [`request`](Self::request). The caller saves the refresh token of the
-    /// response first.
+    /// Requests a token like [`request`](Self::request). The caller must save the response's refresh
+    /// token before it looks at the rest of the response.
     pub(crate) async fn request_unjudged(
         &self,
         grant: Params<'_>,
@@ -165,10 +166,19 @@ impl TokenEndpoint {
         http.within(send).await
     }
 
-    /// Returns the audience of client assertions for all endpoints (RFC 7523 §3). The audience is
-    /// the issuer if known, otherwise the token endpoint.
-    fn audience(&self) -> String {
-        self.http.url.address_or_issuer()
+    /// Returns the audience of a client assertion (RFC 7523 §3): the issuer as the server writes it
+    /// (draft-ietf-oauth-rfc7523bis §4). The issuer is that of the endpoint at `http`, or else that
+    /// of the token endpoint. If neither is known, the audience is the token endpoint's address.
+    async fn audience(&self, http: &EndpointClient) -> Result<String, Error> {
+        if let Some(issuer) = http.published_issuer(&http.url).await? {
+            return Ok(issuer);
+        }
+        // The request doesn't depend on this metadata, so it is sent even without the metadata.
+        let published = timeout(http.timeout / 2, http.published_issuer(&self.http.url));
+        match published.await {
+            Ok(Ok(Some(issuer))) => Ok(issuer),
+            _ => Ok(self.http.url.address_or_issuer()),
+        }
     }
 
     async fn post(
@@ -178,7 +188,7 @@ impl TokenEndpoint {
         format: BodyFormat,
         mut headers: HeaderMap,
     ) -> Result<(PartialResponse, Redactor), Error> {
-        let client = self.client.for_request(&self.audience()).await?;
+        let client = self.client.for_request(self.audience(http)).await?;
         client.add_to(&mut params);
         let unwritable = || Error::new(Kind::Config, "could not encode the token request");
         headers.extend(client.header().map(|value| (AUTHORIZATION, value)));

@@ -196,16 +196,17 @@ impl Client {
     /// ```
     #[must_use]
     pub fn client_assertion(mut self, assertion: impl Into<SecretSource>) -> Self {
-        let assertion = assertion.into();
-        let assertion_for = move |_audience: &str| assertion.clone();
-        self.endpoint.client.use_assertion(assertion_for);
+        self.endpoint.client.use_assertion(assertion.into());
         self
     }
 
     /// Authenticates the client with its own key (`private_key_jwt`, RFC 7523 §2.2, OpenID Connect
     /// Core §9). Each request has a new JWT, valid for 1 minute. The `iss` and the `sub` of the JWT
-    /// are the client id. If the client was created from an issuer, the `aud` is that issuer.
-    /// Otherwise, the `aud` is the address of the token endpoint.
+    /// are the client id. The `typ` is `JWT`, unless [`assertion_typ`](Self::assertion_typ) changes it.
+    ///
+    /// The `aud` is a single text. If the endpoint or the token endpoint was created from an issuer,
+    /// the `aud` is that issuer as its metadata writes it. Otherwise, the `aud` is the address of the
+    /// token endpoint. Servers that follow draft-ietf-oauth-rfc7523bis accept only the issuer.
     ///
     /// With this method, the client sends no secret, so call it on a public client. If the server
     /// wants another audience, use
@@ -234,9 +235,35 @@ impl Client {
             return Err(Error::new(Kind::Config, message));
         };
         let jwt = SignedJwt::new(key).issuer(id).subject(id);
-        let assertion_for = move |audience: &str| jwt.clone().audience(audience).into();
-        self.endpoint.client.use_assertion(assertion_for);
+        self.endpoint.client.use_signed_assertion(jwt);
         Ok(self)
+    }
+
+    /// Sets the type of the client assertions that `private_key_jwt` and `secret_jwt` sign (`typ`,
+    /// RFC 7515 §4.1.9). Default: `JWT`.
+    ///
+    /// draft-ietf-oauth-rfc7523bis §4 recommends the type `client-authentication+jwt`. Some servers
+    /// already require this type, but others accept only `JWT`. You can call this method before or
+    /// after the method that chooses the client authentication. For an assertion of your own, call
+    /// [`SignedJwt::typ`] instead.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::oauth2::{Client, EndpointUrl, SigningKey};
+    ///
+    /// # fn example(key: SigningKey) -> Result<(), tower_auth::Error> {
+    /// let issuer = EndpointUrl::from_issuer("https://id.example.com")?;
+    /// let client = Client::public(issuer, "job")?
+    ///     .private_key_jwt(key)?
+    ///     .assertion_typ("client-authentication+jwt");
+    /// # Ok(()) }
+    /// ```
+    #[cfg(feature = "jwt")]
+    #[must_use]
+    pub fn assertion_typ(mut self, typ: impl Into<String>) -> Self {
+        self.endpoint.client.set_assertion_typ(typ.into());
+        self
     }
 
     /// Authenticates the client with its secret, without sending the secret (`client_secret_jwt`,

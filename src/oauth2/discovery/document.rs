@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Reply};
 use crate::http_client::bounded_response::{EndpointResponse, ReadError, unusable};
+use crate::http_client::redact::Redactor;
 use crate::http_client::retry_after;
 use crate::http_client::transport::DynTransport;
 
@@ -77,8 +78,12 @@ impl Document {
             let why = "has a status that is neither 200 nor an error";
             return Err(unusable(&what, status, why));
         }
+        let body = response.decoded().map_err(|undecoded| {
+            let why = undecoded.what(&Redactor::of_address(uri));
+            unusable(&what, status, &why)
+        })?;
         // Drops serde's error, because the error may show a part of the body.
-        match serde_json::from_slice(&response.body) {
+        match serde_json::from_slice(body) {
             Ok(Value::Object(fields)) => Ok(Self {
                 fields,
                 lifetime: lifetime(&response.headers),

@@ -81,11 +81,11 @@ impl EndpointUrl {
     /// server does, if you can. Call this method only if you can't, for example because you read
     /// the issuer from a configuration. Any other difference remains an error.
     ///
-    /// - An `iss` in the response to a login must be equal to the `issuer` in the metadata.
-    /// - A client assertion names the issuer as you wrote it.
+    /// An `iss` in the response to a login must be equal to the `issuer` in the metadata. The client
+    /// assertions that a client signs also contain the `issuer` in the metadata.
     ///
-    /// Call this method before you clone the value, because the clones from before keep their own
-    /// metadata and the default. Without an issuer, this setting has no effect.
+    /// Call this method before you clone the value. Earlier clones still require an equal issuer, and
+    /// keep their own copy of the metadata. Without an issuer, this setting has no effect.
     ///
     /// # Example
     ///
@@ -143,6 +143,21 @@ impl EndpointResolver for Issuer {
         &self.name
     }
 
+    fn published_issuer<'a>(
+        &'a self,
+        transport: &'a DynTransport,
+        timeout: Duration,
+    ) -> Pin<Box<dyn Future<Output = Result<String, Error>> + Send + 'a>> {
+        Box::pin(async move {
+            if !self.ignores_slash {
+                // The metadata must contain exactly this name.
+                return Ok(self.name.clone());
+            }
+            let metadata = self.metadata(transport, timeout).await?;
+            Ok(metadata.issuer().to_owned())
+        })
+    }
+
     fn endpoint<'a>(
         &'a self,
         kind: EndpointKind,
@@ -194,7 +209,7 @@ impl Issuer {
         })
     }
 
-    /// Returns the same issuer with another setting, and without the cached metadata.
+    /// Returns a copy that ignores a slash at the end. The copy has no cached metadata.
     fn ignore_slash(&self) -> Self {
         Self {
             name: self.name.clone(),
@@ -277,8 +292,8 @@ impl Issuer {
 }
 
 /// Returns the possible locations of the metadata, in the order of the search. The sources of the
-/// locations are RFC 8414 §3.1, RFC 8414 §5 and OpenID Connect Discovery §4.1. The authorization of
-/// the Model Context Protocol (2026-07-28) requires this order.
+/// locations are RFC 8414 §3.1, RFC 8414 §5 and OpenID Connect Discovery §4.1. The authorization
+/// specification of the Model Context Protocol (2026-07-28) requires this order.
 fn well_known_locations(issuer: &Uri) -> Vec<String> {
     let base = base(issuer);
     let path = issuer.path();
@@ -297,7 +312,6 @@ pub(crate) struct Metadata {
 
 impl Metadata {
     /// Returns the issuer as the server writes it.
-    #[cfg(feature = "authorization-code")]
     pub(crate) fn issuer(&self) -> &str {
         self.document.text("issuer").unwrap_or_default()
     }

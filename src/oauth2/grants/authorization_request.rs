@@ -13,7 +13,7 @@ use super::pkce;
 use crate::error::{Error, Kind};
 use crate::oauth2::client::params::{BodyFormat, Params};
 use crate::oauth2::random;
-use crate::origin::is_secure;
+use crate::origin::{is_secure, port_fault};
 
 /// A login in progress: the address for the browser, and the secrets that verify the response.
 ///
@@ -191,6 +191,9 @@ fn check_redirect_uri(text: &str) -> Result<(), Error> {
             true => Ok(()),
             false => wrong("has a scheme that any app may use, or has no path"),
         };
+    }
+    if let Some(fault) = port_fault(text) {
+        return wrong(&fault);
     }
     let Ok(uri) = text.parse::<Uri>() else {
         return wrong("isn't a valid URI");

@@ -4,6 +4,7 @@ use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
 
+use super::user_login::LOGIN_REFUSED;
 use crate::error::{Error, Kind, Reply};
 use crate::http_client::redact::Redactor;
 
@@ -167,7 +168,7 @@ impl RedirectParams {
             ..Reply::default()
         };
         let message = match code {
-            "access_denied" => "the user or the server refused the login",
+            "access_denied" => LOGIN_REFUSED,
             _ => "the authorization server answered the login with an error",
         };
         Error::denied(message, reply)

@@ -148,7 +148,7 @@ impl DeviceAuthorization {
     /// method returns a source that starts with the refresh token, instead of the error: the error is
     /// transient, or there is no store and the server didn't refuse.
     ///
-    /// After any error, begin the login again.
+    /// After any other error, begin the login again.
     ///
     /// # Cancel safety
     ///

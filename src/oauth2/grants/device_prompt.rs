@@ -7,12 +7,14 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
 use crate::error::{Error, Kind, Reply};
-use crate::http_client::body_value::{BodyValue, Malformed};
+use crate::http_client::body_value::BodyValue;
 use crate::http_client::bounded_response::EndpointResponse;
 use crate::http_client::endpoint_url::EndpointUrl;
 use crate::http_client::redact::Redactor;
 use crate::http_client::response_fields::FieldValue;
+use crate::http_client::response_fields::ResponseFields;
 use crate::http_client::token_response::seconds;
+use crate::origin::port_fault;
 use crate::sanitize::sanitize_unbounded;
 
 /// The time between two polls if the server specifies no time (RFC 8628 §3.2).
@@ -78,8 +80,9 @@ impl DevicePrompt {
         requested_at: Instant,
     ) -> Result<Self, Error> {
         let refused = "the device authorization endpoint refused to begin a login";
-        let body = response.fields().map_err(Malformed::what);
-        let fields = body.and_then(|fields| DeviceFields::read(&fields.body));
+        let hidden = response.hiding(Redactor::default(), &ResponseFields::default());
+        let body = response.fields().map_err(|it| it.what(&hidden));
+        let fields = body.and_then(|fields| Ok(DeviceFields::read(&fields.body)?));
         if let Ok(fields) = &fields {
             for code in [
                 &fields.device_code,
@@ -93,7 +96,7 @@ impl DevicePrompt {
         if let Some(refusal) = response.refusal(redactor, refused) {
             return Err(refusal);
         }
-        let prompt = fields.and_then(|fields| Self::new(fields, requested_at));
+        let prompt = fields.and_then(|fields| Ok(Self::new(fields, requested_at)?));
         prompt.map_err(|what| {
             let reply = Reply {
                 status: Some(response.status),
@@ -112,12 +115,19 @@ impl DevicePrompt {
         }
         let uri = text(fields.verification_uri).or(text(fields.verification_url));
         let uri = uri.ok_or("has no `verification_uri`")?;
+        let has_bad_port = |uri: &SecretString| port_fault(uri.expose_secret()).is_some();
+        if has_bad_port(&uri) {
+            return Err("has a `verification_uri` with an invalid port");
+        }
         let is_unfit = |uri: &SecretString| !is_address(uri.expose_secret());
         if is_unfit(&uri) {
             return Err("has a `verification_uri` that is neither https nor http to loopback");
         }
         let complete =
             text(fields.verification_uri_complete).or(text(fields.verification_url_complete));
+        if complete.as_ref().is_some_and(has_bad_port) {
+            return Err("has a `verification_uri_complete` with an invalid port");
+        }
         if complete.as_ref().is_some_and(is_unfit) {
             return Err(
                 "has a `verification_uri_complete` that is neither https nor http to loopback",

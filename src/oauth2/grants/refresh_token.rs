@@ -420,7 +420,8 @@ impl RefreshToken {
                 .save_response(state, &current, new_token, knows_age)
                 .await?;
             match issued {
-                // A refusal that contains the next token isn't about the store's contents.
+                // If the refusal contains a new refresh token, the store now has that token.
+                // Another attempt could get another such refusal, and so on without end.
                 Err(error) if error.is_invalid_grant() && !is_replaced => refusal = Some(error),
                 Err(error) => return Err(error),
                 // The cache counts the lifetime from the start of the fetch.

@@ -12,6 +12,10 @@ use crate::error::{Error, Kind};
 use crate::oauth2::client::oauth2_client::Client;
 use crate::oauth2::client::params::Params;
 
+/// The message for `access_denied`. The browser's redirect brings this code, or the token endpoint
+/// sends it while the user logs in on another device.
+pub(crate) const LOGIN_REFUSED: &str = "the user or the server refused the login";
+
 /// The settings of a login that produces a [`RefreshToken`] source.
 pub(crate) struct UserLogin {
     pub(crate) client: Client,
@@ -79,6 +83,9 @@ impl UserLogin {
             Ok(token) => token,
             Err(error) if refresh_token.is_some() && self.may_be_ignored(&error) => {
                 return Ok(source);
+            }
+            Err(error) if error.is_access_denied() => {
+                return Err(error.with_message(LOGIN_REFUSED));
             }
             Err(error) => return Err(error),
         };

@@ -1,5 +1,6 @@
 //! A JWT that the client signs itself (RFC 7523 §3), again for each request.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -22,8 +23,8 @@ use crate::source::secret_source::SecretSource;
 /// | `jti` | 128 random bits for each JWT |
 /// | others: [`claim`](Self::claim) | none |
 ///
-/// RFC 7523 §3 requires `iss`, `sub` and `aud`. Servers may refuse a second JWT with the same
-/// `jti`.
+/// The header's `typ` is `JWT`; [`typ`](Self::typ) changes it. RFC 7523 §3 requires `iss`, `sub` and
+/// `aud`. Servers may refuse a second JWT with the same `jti`.
 ///
 /// # Example
 ///
@@ -46,6 +47,7 @@ use crate::source::secret_source::SecretSource;
 #[derive(Clone)]
 pub struct SignedJwt {
     key: SigningKey,
+    typ: Cow<'static, str>,
     issuer: Option<String>,
     subject: Option<String>,
     audience: Vec<String>,
@@ -72,12 +74,39 @@ impl SignedJwt {
     pub fn new(key: SigningKey) -> Self {
         Self {
             key,
+            typ: Cow::Borrowed("JWT"),
             issuer: None,
             subject: None,
             audience: Vec::new(),
             claims: Map::new(),
             lifetime: LIFETIME,
         }
+    }
+
+    /// Sets the type of the JWT (`typ`, RFC 7515 §4.1.9). Default: `JWT`.
+    ///
+    /// An explicit type shows the purpose of a JWT, so that a server never takes one kind of JWT for
+    /// another (RFC 8725 §3.11). For client authentication, the type is `client-authentication+jwt`
+    /// (draft-ietf-oauth-rfc7523bis §4). This draft names no type for the JWT bearer grant.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::oauth2::{Client, SignedJwt, SigningKey};
+    ///
+    /// # fn example(key: SigningKey) -> Result<(), tower_auth::Error> {
+    /// let jwt = SignedJwt::new(key)
+    ///     .typ("client-authentication+jwt")
+    ///     .issuer("job")
+    ///     .subject("job")
+    ///     .audience("https://id.example.com");
+    /// let client = Client::public("https://id.example.com/token", "job")?.client_assertion(jwt);
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn typ(mut self, typ: impl Into<String>) -> Self {
+        self.typ = Cow::Owned(typ.into());
+        self
     }
 
     /// Sets the issuer, the party that signs the JWT (`iss`, RFC 7519 §4.1.1).
@@ -161,7 +190,7 @@ impl SignedJwt {
         // 128 random bits make each `jti` unique (RFC 7519 §4.1.7).
         let jti = random::base64url::<16>()?;
         set("jti", jti.expose_secret().into());
-        self.key.sign(&claims).await
+        self.key.sign(&self.typ, &claims).await
     }
 }
 
@@ -180,6 +209,7 @@ impl fmt::Debug for SignedJwt {
         let names: Vec<&String> = self.claims.keys().collect();
         f.debug_struct("SignedJwt")
             .field("key", &self.key)
+            .field("typ", &self.typ)
             .field("issuer", &self.issuer)
             .field("subject", &self.subject)
             .field("audience", &self.audience)

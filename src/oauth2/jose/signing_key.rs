@@ -146,15 +146,19 @@ impl SigningKey {
         Ok(self)
     }
 
-    /// Signs a JWT with these claims, in the compact form (RFC 7515 §3.1).
-    pub(crate) async fn sign(&self, claims: &impl Serialize) -> Result<SecretString, Error> {
+    /// Signs a JWT with this type and these claims, in the compact form (RFC 7515 §3.1).
+    pub(crate) async fn sign(
+        &self,
+        typ: &str,
+        claims: &impl Serialize,
+    ) -> Result<SecretString, Error> {
         let key = match &self.fixed {
             Some(key) => Arc::clone(key),
             None => Arc::new(self.parse(&self.text.read().await?)?),
         };
         let header = Header {
             alg: key.pair.algorithm(),
-            typ: "JWT",
+            typ,
             kid: self.key_id.as_deref().or(key.key_id.as_deref()),
             x5t: self.x5t.as_deref(),
             x5t_s256: self.x5t_s256.as_deref(),
@@ -185,7 +189,7 @@ impl SigningKey {
 #[derive(Serialize)]
 struct Header<'a> {
     alg: &'static str,
-    typ: &'static str,
+    typ: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     kid: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]

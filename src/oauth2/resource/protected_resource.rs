@@ -259,7 +259,7 @@ impl ProtectedResource {
         Ok((protection, lifetime))
     }
 
-    /// Returns the comparison of an issuer in the metadata with an allowed issuer.
+    /// Returns the function that compares an issuer in the metadata with an allowed issuer.
     fn are_equal(&self) -> fn(&str, &str) -> bool {
         match self.ignores_issuer_slash {
             true => differ_at_most_by_a_slash,

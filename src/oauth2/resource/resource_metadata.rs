@@ -109,7 +109,8 @@ impl Resource {
                     return Ok((metadata, document.lifetime));
                 }
                 Err(error) if error.is_reply() || error.is_denied() && !error.is_transient() => {
-                    // What is wrong with a document says more than the absence of another one.
+                    // An error about an unusable document says more than an error about a missing
+                    // document.
                     failed = Some(failed.filter(Error::is_reply).unwrap_or(error));
                 }
                 Err(error) => return Err(error),
@@ -127,8 +128,8 @@ impl Resource {
         )
     }
 
-    /// Returns the usable locations in the hint. Returns an error if the hint has none, and names
-    /// another origin.
+    /// Returns the usable locations in the hint. Returns an error if the hint has no usable
+    /// location, but has a location on another origin.
     fn hinted(&self, hint: &Hint) -> Result<Vec<String>, Error> {
         let mut usable = Vec::new();
         let mut elsewhere = None;
@@ -158,7 +159,7 @@ impl Resource {
         let is_own = own.is_some() && own == Origin::of_uri(&uri);
         let uri = match endpoint_url::secure("the `resource_metadata` of a challenge", location) {
             Ok(uri) if is_own => return Ok(Some(uri)),
-            // The location has a fragment, for example.
+            // A location on this origin may still be unusable, for example because of a fragment.
             Err(_) if is_own => return Ok(None),
             uri => uri?,
         };

@@ -179,3 +179,25 @@ fn a_timer_that_died_with_its_runtime_is_started_again() {
     });
     assert_eq!(source.fetches(), 3);
 }
+
+/// The server's `Retry-After` forbids another attempt, and the token is still served. If the
+/// background refresh didn't sleep here, Tokio's paused time would never advance.
+#[tokio::test(start_paused = true)]
+async fn while_exactly_the_margin_is_left_the_background_refresh_sleeps() {
+    let source = ScriptedSource::from_fn(|attempt| match attempt {
+        1 => Token::bearer("first").map(|token| token.expires_in(HOUR)),
+        2 => Err(Error::other("busy").with_retry_after(300 * SECOND)),
+        _ => Token::bearer("next").map(|token| token.expires_in(HOUR)),
+    });
+    let cache = paused(source.clone()).keep_fresh().build();
+    cache.token().await.unwrap();
+    sleep(HOUR - 30 * SECOND).await;
+    run_until_idle().await;
+    assert_eq!(cache.status().phase(), Phase::Stale);
+    assert_eq!(source.fetches(), 2);
+    sleep(SECOND).await;
+    assert_eq!(cache.status().phase(), Phase::Failed);
+    sleep(30 * SECOND).await;
+    run_until_idle().await;
+    assert_eq!(cache.token().await.unwrap().secret(), "next");
+}

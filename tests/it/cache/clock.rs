@@ -14,7 +14,7 @@ use crate::support::clocked;
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 /// A token of an hour isn't sent in its last 30 s.
-const EXPIRED: Duration = Duration::from_secs(3600 - 30);
+const EXPIRED: Duration = Duration::from_secs(3600 - 29);
 
 /// Returns a cache that has fetched a token of an hour, with its source and its clock.
 async fn hourly() -> (TokenCache, ScriptedSource, ManualClock) {

@@ -45,7 +45,8 @@ fn serves(cache: &TokenCache, secret: &str) -> bool {
 }
 
 /// Lets a token of this lifetime become stale and expire. Asserts when the cache serves the token
-/// and when the cache fetches the next token.
+/// and when the cache fetches the next token. At `expired`, exactly the margin is left. With this
+/// margin, the token is still served, unless the margin is zero.
 async fn follow(
     settings: impl Fn(TokenCacheBuilder) -> TokenCacheBuilder,
     lifetime: Duration,
@@ -53,24 +54,34 @@ async fn follow(
     expired: Duration,
 ) {
     const NANO: Duration = Duration::from_nanos(1);
+    let expired = match expired < lifetime {
+        true => expired + NANO,
+        false => expired,
+    };
     let (cache, mut fetches, clock) = set_up(&settings);
     first(&cache, &mut fetches, lasting("first", lifetime)).await;
     clock.advance(stale - NANO);
     assert!(serves(&cache, "first"), "{lifetime:?}");
     fetches.assert_none().await;
+    let mut pending = None;
     if stale < expired {
         clock.advance(NANO);
         assert!(serves(&cache, "first"), "{lifetime:?}");
         let refresh = fetches.next().await;
         assert_eq!(refresh.reason(), Reason::Stale, "{lifetime:?}");
-        // This refresh fails, so that no later call joins it.
-        refresh.fail("down");
-        run_until_idle().await;
+        if stale + NANO < expired {
+            // This refresh fails, so that no later call joins it.
+            refresh.fail("down");
+            run_until_idle().await;
+        } else {
+            pending = Some(refresh);
+        }
         clock.advance(expired - NANO - stale);
     }
     assert!(serves(&cache, "first"), "{lifetime:?}");
     clock.advance(NANO);
     assert!(!serves(&cache, "first"), "{lifetime:?}");
+    drop(pending);
 
     // If no request comes in between, the token goes from fresh straight to expired.
     let (cache, mut fetches, clock) = set_up(&settings);
@@ -129,6 +140,56 @@ async fn configured_refresh_and_expiry_times_are_kept_within_half_of_the_lifetim
             |cache: TokenCacheBuilder| cache.refresh_before(refresh_before).expiry_margin(margin);
         follow(settings, seconds(600), seconds(stale), seconds(expired)).await;
     }
+}
+
+/// The margin is 30 s, so a caller who needs the token for 30 s may have it. Go's `oauth2` also
+/// serves a token with exactly its `expiryDelta` left.
+#[tokio::test]
+async fn a_token_with_exactly_its_margin_left_is_served() {
+    for dated in [false, true] {
+        let (cache, mut fetches, clock) = set_up(|cache| cache);
+        let token = Token::bearer("first").map(|token| match dated {
+            false => token.expires_in(HOUR),
+            true => token.expires_at(clock.now().wall() + HOUR),
+        });
+        first(&cache, &mut fetches, token).await;
+        clock.advance(HOUR - 30 * SECOND);
+        assert!(cache.status().is_ready());
+        assert!(serves(&cache, "first"));
+        assert_eq!(fetches.next().await.reason(), Reason::Stale);
+        clock.advance(Duration::from_nanos(1));
+        assert!(!cache.status().is_ready());
+        assert!(!serves(&cache, "first"));
+    }
+}
+
+/// A server refuses a token from the moment in `exp` on (RFC 7519 §4.1.4).
+#[tokio::test]
+async fn a_token_without_a_margin_is_not_served_at_its_expiry() {
+    let (cache, mut fetches, clock) = set_up(|cache| cache.expiry_margin(Duration::ZERO));
+    first(&cache, &mut fetches, lasting("first", HOUR)).await;
+    clock.advance(HOUR - Duration::from_nanos(1));
+    assert!(serves(&cache, "first"));
+    clock.advance(Duration::from_nanos(1));
+    assert!(!serves(&cache, "first"));
+}
+
+#[tokio::test]
+async fn an_attempt_after_a_failure_is_made_while_exactly_the_margin_is_left() {
+    let (cache, mut fetches, clock) = set_up(|cache| cache);
+    first(&cache, &mut fetches, lasting("first", HOUR)).await;
+    clock.advance(HOUR - 40 * SECOND);
+    assert!(serves(&cache, "first"));
+    let permanent = Error::permanent("no such client");
+    fetches.next().await.complete(Err(permanent));
+    run_until_idle().await;
+    clock.advance(10 * SECOND - Duration::from_nanos(1));
+    assert!(serves(&cache, "first"));
+    fetches.assert_none().await;
+    // The backoff of 60 s ends here, so this caller doesn't have to wait for the attempt.
+    clock.advance(Duration::from_nanos(1));
+    assert!(serves(&cache, "first"));
+    assert_eq!(fetches.next().await.reason(), Reason::Stale);
 }
 
 #[tokio::test]
@@ -261,7 +322,7 @@ async fn a_wall_clock_that_is_set_back_lengthens_no_tokens_life() {
         assert!(serves(&cache, "first"));
         fetches.next().await.fail("down");
         run_until_idle().await;
-        clock.advance(SECOND);
+        clock.advance(2 * SECOND);
         assert!(!serves(&cache, "first"));
         fetches
             .next()
@@ -269,7 +330,7 @@ async fn a_wall_clock_that_is_set_back_lengthens_no_tokens_life() {
             .complete(lasting("between", 60 * SECOND));
         run_until_idle().await;
         clock.advance(60 * SECOND);
-        clock.suspend(HOUR - 30 * SECOND);
+        clock.suspend(HOUR - 31 * SECOND);
     }
 }
 
@@ -378,13 +439,13 @@ async fn one_who_finds_a_token_of_milliseconds_expired_waits_for_the_floor_and_n
         lasting("short", Duration::from_millis(400)),
     )
     .await;
-    tokio::time::advance(Duration::from_millis(300)).await;
+    tokio::time::advance(Duration::from_millis(301)).await;
     let start = tokio::time::Instant::now();
     let waiting = tokio::spawn(cache.token());
     let fetch = fetches.next().await;
     assert_eq!(
         (fetch.reason(), start.elapsed()),
-        (Reason::Expired, Duration::from_millis(700))
+        (Reason::Expired, Duration::from_millis(699))
     );
     fetch.issue("next");
     assert_eq!(waiting.await.unwrap().unwrap().secret(), "next");

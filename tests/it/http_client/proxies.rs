@@ -42,7 +42,7 @@ impl Recorder {
         Self { port, lines }
     }
 
-    /// A token endpoint, a login, and the metadata of an issuer.
+    /// Starts a server with a token endpoint, a login, and the metadata of an issuer.
     async fn server() -> Self {
         Self::start(|port, path| {
             let address = format!("http://127.0.0.1:{port}");
@@ -59,7 +59,7 @@ impl Recorder {
         .await
     }
 
-    /// A proxy that refuses to pass anything on.
+    /// Starts a proxy that forwards no request.
     async fn proxy() -> Self {
         Self::start(|_, _| (StatusCode::BAD_GATEWAY, String::new())).await
     }
@@ -69,7 +69,8 @@ impl Recorder {
     }
 }
 
-/// Runs one test of this file in a process that has this proxy, and waits for its end.
+/// Runs one test of this file in a process whose environment names this proxy. Waits until the
+/// process ends.
 async fn run(test: &str, proxy: &Recorder, server: &Recorder, no_proxy: Option<&str>) {
     let (_, room) = module_path!().split_once("::").unwrap();
     let address = format!("http://127.0.0.1:{}", proxy.port);
@@ -115,7 +116,7 @@ async fn fetches_with_the_crates_own_transport() {
     source_of_issuer.close(Some(token)).await.unwrap();
     let login = JsonLogin::new(format!("{address}/login"), "me", "password").unwrap();
     login.fetch(Reason::First).await.unwrap();
-    // Nothing listens at these hosts. What matters is that the proxy gets no request.
+    // Nothing listens at these hosts. The test only checks that the proxy gets no request.
     for url in [
         "http://127.1.2.3:9/token",
         "http://0.0.0.0:9/token",
@@ -181,6 +182,8 @@ async fn fetch_with(http: reqwest::Client, port: u16) {
         String::from("http://[::1]:9/token"),
         String::from("http://169.254.1.1:9/token"),
         String::from("http://[fe80::1]:9/token"),
+        String::from("http://0.0.0.0:9/token"),
+        String::from("http://[::]:9/token"),
     ] {
         let source = source(&url).transport(ReqwestTransport::new(http.clone()));
         let source = source.timeout(Duration::from_millis(200));
@@ -209,7 +212,7 @@ async fn fetches_with_a_users_client_without_proxy() {
 async fn a_users_client_needs_the_line_of_the_guide() {
     let (proxy, server) = (Recorder::proxy().await, Recorder::server().await);
     run("fetches_with_a_users_client", &proxy, &server, None).await;
-    assert_eq!(proxy.take_lines().len(), 6);
+    assert_eq!(proxy.take_lines().len(), 8);
     assert!(server.take_lines().is_empty());
 
     let mut lines = PAGE.lines();

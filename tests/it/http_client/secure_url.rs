@@ -1,7 +1,7 @@
 //! Which URLs may get a secret, and which parts of a URL errors show.
 
 use tower_auth::oauth2::{ClientCredentials, EndpointUrl};
-use tower_auth::{Error, Reason, TokenSource};
+use tower_auth::{Error, Origin, Reason, TokenSource};
 
 use crate::support::token_server::{ID, SECRET, TokenServer, all_text_of};
 
@@ -68,10 +68,12 @@ fn an_address_that_is_none_is_refused_without_quoting_it() {
         ("ftp://localhost/hunter22", "neither https nor http"),
         ("/hunter22", "not absolute"),
         ("hunter22", "not absolute"),
+        ("id.example.com/hunter22", "not absolute"),
+        ("id.example.com:8443/hunter22?a", "not absolute"),
         ("hunter22 and more", "isn't a valid URL"),
         ("", "isn't a valid URL"),
         ("https:///hunter22", "isn't a valid URL"),
-        ("https://id.example.com:99999/hunter22", "port"),
+        ("https://id.example.com:99999/hunter22", "the port 99999"),
         (" https://id.example.com/hunter22", "isn't a valid URL"),
     ] {
         for error in [
@@ -100,5 +102,56 @@ fn debug_shows_no_secret_no_query_and_no_value_of_an_extra_parameter() {
     );
     for secret in ["hunter22", "pin-value", "query-key"] {
         assert!(!text.contains(secret), "{secret} in {text}");
+    }
+}
+
+/// `Uri` takes such ports for no port, and some clients then use the default port.
+#[test]
+fn an_invalid_port_is_named() {
+    for (port, what) in [
+        ("99999", "has the port 99999"),
+        ("65536", "has the port 65536"),
+        ("0", "has the port 0"),
+        ("000", "has the port 000"),
+        ("", "has an empty port"),
+        ("hunter22", "has a port that isn't a number"),
+        ("80a", "has a port that isn't a number"),
+        ("-1", "has a port that isn't a number"),
+        ("+443", "has a port that isn't a number"),
+        ("123456789012", "has a port of 12 digits"),
+    ] {
+        for host in ["id.example.com", "127.0.0.1", "[::1]", "[2001:db8::1]"] {
+            for rest in ["", "/", "/token", "/token?a=b:c"] {
+                let url = format!("https://{host}:{port}{rest}");
+                for error in [
+                    at(&url).unwrap_err(),
+                    EndpointUrl::danger_allow_http(&url).unwrap_err(),
+                    EndpointUrl::from_issuer(&url).unwrap_err(),
+                ] {
+                    let text = error.to_string();
+                    assert!(error.is_config(), "{url}: {error}");
+                    assert!(text.contains(what), "{url}: {text}");
+                    assert!(text.contains("from 1 to 65535"), "{url}: {text}");
+                    let secret = ["hunter22", "123456789012"];
+                    assert!(!secret.iter().any(|it| text.contains(it)), "{text}");
+                }
+                if rest.len() < 2 {
+                    let error = url.parse::<Origin>().unwrap_err();
+                    assert!(
+                        error.is_config() && error.to_string().contains(what),
+                        "{url}: {error}"
+                    );
+                }
+            }
+        }
+    }
+    for url in [
+        "https://id.example.com:1/",
+        "https://id.example.com:65535/",
+        "https://[::1]:08443/token",
+        "https://id.example.com/a:99999",
+        "https://id.example.com?a=//b:99999",
+    ] {
+        assert!(at(url).is_ok(), "{url}: {:?}", at(url));
     }
 }

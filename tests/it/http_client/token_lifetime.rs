@@ -5,12 +5,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
+use tower_auth::oauth2::ClientCredentials;
 use tower_auth::{Reason, TokenSource};
+use tower_auth_test::{ScriptedResponse, ScriptedServer};
 use tracing::Level;
 
 use crate::support::log::listen;
 use crate::support::paused;
-use crate::support::token_server::{TokenServer, expiry};
+use crate::support::token_server::{ID, SECRET, TokenServer, URL, expiry};
 
 const DAY: i64 = 24 * 3600;
 
@@ -26,7 +28,7 @@ fn http_date(seconds: u64) -> String {
     httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds))
 }
 
-/// Returns the local time, moved by some seconds.
+/// Returns the local time plus this number of seconds.
 fn now_plus(seconds: i64) -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     now.as_secs().checked_add_signed(seconds).unwrap()
@@ -109,7 +111,7 @@ async fn an_expires_in_of_more_than_ten_years_is_a_date_if_it_reads_as_one() {
         (json!((DATE + 600).to_string()), "In(600s)"),
         (json!(DATE as f64 + 600.5), "In(600s)"),
         (json!(DATE + 3650 * 24 * 3600), "In(315360000s)"),
-        // The token was over when it was sent.
+        // These tokens had expired when the response was sent.
         (json!(DATE), "In(0ns)"),
         (json!(DATE - 3600), "In(0ns)"),
         // These are lifetimes: ten years, 31 and 50 years, a date in milliseconds.
@@ -123,11 +125,11 @@ async fn an_expires_in_of_more_than_ten_years_is_a_date_if_it_reads_as_one() {
         let server = sent_at(DATE, &response);
         assert_eq!(lifetime(server).await, expected, "{expires_in}");
     }
-    // The end of the JWT counts too.
+    // The shorter lifetime counts, which is the JWT's.
     let token = jwt(&json!({"exp": DATE + 60}));
     let response = json!({"access_token": token, "expires_in": DATE + 600});
     assert_eq!(lifetime(sent_at(DATE, &response)).await, "In(60s)");
-    // Without a date of the response, the local clock has to do.
+    // If the response has no `Date`, the local clock counts.
     let response = json!({"access_token": "t", "expires_in": now_plus(600)}).to_string();
     let lifetime = lifetime(TokenServer::new(200, response)).await;
     assert!(
@@ -149,4 +151,37 @@ async fn an_expires_in_that_is_a_date_is_read_as_one_and_warned_of_once() {
     let warnings: Vec<_> = lines.iter().filter(|it| it.level == Level::WARN).collect();
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(warnings[0].message.contains("sent as a date"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_date_and_missing_scopes_are_warned_of_independently() {
+    let server = ScriptedServer::new(|_| ScriptedResponse::reset());
+    let source = ClientCredentials::new(URL, ID, SECRET).unwrap();
+    let cache = paused(source.transport(server.clone()).scope("a b")).build();
+    let (log, _listening) = listen();
+    let (date, scope) = (
+        "a token's lifetime was sent as a date",
+        "granted less scope",
+    );
+    for (expires_in, granted, expected) in [
+        (DATE + 600, "a", &[date, scope][..]),
+        (DATE + 600, "a", &[]),
+        (DATE + 600, "b", &[scope]),
+        (3600, "b", &[]),
+        (DATE + 600, "b", &[date]),
+        (DATE + 600, "a b", &[]),
+        (DATE + 600, "b", &[scope]),
+    ] {
+        let response = json!({"access_token": "t", "expires_in": expires_in, "scope": granted});
+        let response = ScriptedResponse::json(200, response);
+        server.respond_next(response.header("date", http_date(DATE)));
+        cache.refresh_now().await.unwrap();
+        let lines = log.all();
+        let warnings = lines.iter().filter(|line| line.level == Level::WARN);
+        let warnings: Vec<_> = warnings.map(|line| &*line.message).collect();
+        assert_eq!(warnings.len(), expected.len(), "{granted}: {warnings:?}");
+        for (warning, expected) in warnings.iter().zip(expected) {
+            assert!(warning.contains(expected), "{warning}");
+        }
+    }
 }

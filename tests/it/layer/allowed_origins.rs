@@ -423,6 +423,25 @@ async fn the_error_names_the_origin_and_what_to_do_and_no_more_of_the_uri() {
     }
 }
 
+#[tokio::test]
+async fn the_error_names_a_port_that_no_origin_has() {
+    for layer in [unnamed(), any_https(), only_to(&[API])] {
+        for (uri, what) in [
+            ("https://api.example.com:99999/v1", "the port 99999"),
+            ("https://me:s3cret@api.example.com:65536/", "the port 65536"),
+            ("http://[::1]:99999/", "the port 99999"),
+            (
+                "https://api.example.com:s3cret/",
+                "a port that isn't a number",
+            ),
+        ] {
+            let error = denial(&layer, uri).await;
+            assert!(error.contains(what), "{uri}: {error}");
+            assert!(!error.contains("s3cret"), "{error}");
+        }
+    }
+}
+
 // ---- when the origin is checked
 
 #[tokio::test]

@@ -311,7 +311,7 @@ async fn a_new_refresh_token_is_kept_whatever_else_the_response_contains() {
         let refresh = |token: &str| (String::from(REFRESHES), json!({"refresh_token": token}));
         assert_eq!(api.asked()[1..], [refresh("old"), refresh("new")]);
 
-        // The response to the login itself.
+        // Now the response to the login is unusable.
         let api = LoginApi::responding([(200, unusable), issued("second", None)]);
         let login = api.login().refresh_at(REFRESH).unwrap();
         fetch(&login).await.unwrap_err();

@@ -4,8 +4,11 @@ use tower_auth::login::Session;
 use tower_auth::{Error, Reason, Token, TokenSource};
 
 mod cookies;
+mod csrf;
 mod ending;
 mod opening;
+mod renewal;
+mod replaced;
 
 const LOGOUT: &str = "https://api.example.com/v1/session/logout";
 

@@ -2,6 +2,8 @@
 //! and how it revokes tokens.
 
 mod assertion;
+#[cfg(feature = "jwt")]
+mod assertion_audience;
 mod authentication;
 #[cfg(feature = "reqwest")]
 mod mtls;

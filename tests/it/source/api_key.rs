@@ -294,3 +294,77 @@ async fn a_key_that_is_refused_for_good_costs_nothing_but_its_refusals() {
     run_until_idle().await;
     assert_eq!(api.seen().len(), 100);
 }
+
+#[tokio::test]
+async fn a_switch_uses_the_offered_key_before_a_server_refuses_the_other_and_can_go_back() {
+    let (key, rotation) = ApiKey::rotating("old");
+    let api = KeyedApi::knowing(["old", "new"]);
+    let clock = Clock::manual();
+    let layer = crate::support::layer_from(clocked(key, &clock).build());
+    let mut client = layer.layer(api.client());
+    let mut ok = async || {
+        clock.advance(Duration::from_secs(5));
+        let response = call(&mut client, request("")).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        api.seen()
+    };
+    assert_eq!(ok().await, ["old"]);
+    rotation.offer("new");
+    rotation.switch();
+    assert_eq!(ok().await, ["old"]);
+    assert_eq!(layer.cache().refresh_now().await.unwrap().secret(), "new");
+    assert_eq!(ok().await, ["new"]);
+    // Another fetch doesn't switch again.
+    layer.cache().refresh_now().await.unwrap();
+    assert_eq!(ok().await, ["new"]);
+    api.knows(["old"]);
+    assert_eq!(ok().await, ["new", "old"]);
+}
+
+#[tokio::test]
+async fn a_refusal_after_a_switch_was_requested_swaps_the_keys_once() {
+    let (key, rotation) = ApiKey::rotating("old");
+    let next = async |reason| key.fetch(reason).await.unwrap().secret().to_owned();
+    rotation.offer("new");
+    rotation.switch();
+    assert_eq!(next(Reason::Refused).await, "new");
+    assert_eq!(next(Reason::Forced).await, "new");
+    assert_eq!(next(Reason::Refused).await, "old");
+}
+
+#[tokio::test]
+async fn a_switch_is_to_the_key_that_was_offered_before_it() {
+    let (key, rotation) = ApiKey::rotating("old");
+    let next = async |reason| key.fetch(reason).await.unwrap().secret().to_owned();
+    rotation.switch();
+    assert_eq!(next(Reason::Forced).await, "old");
+    rotation.switch();
+    rotation.offer("new");
+    assert_eq!(next(Reason::Forced).await, "old");
+    rotation.switch();
+    assert_eq!(next(Reason::Forced).await, "new");
+}
+
+#[tokio::test]
+async fn after_a_rotation_no_refusal_brings_back_the_deleted_key() {
+    for finish_first in [true, false] {
+        let (key, rotation) = ApiKey::rotating("old");
+        let next = async |reason| key.fetch(reason).await.unwrap().secret().to_owned();
+        rotation.offer("new");
+        rotation.switch();
+        if !finish_first {
+            assert_eq!(next(Reason::Forced).await, "new");
+        }
+        rotation.finish();
+        for reason in [Reason::Forced, Reason::Refused, Reason::Refused] {
+            assert_eq!(next(reason).await, "new", "{finish_first}");
+        }
+        rotation.offer("newer");
+        assert_eq!(next(Reason::Refused).await, "newer");
+    }
+    // Without a switch, the key in use stays.
+    let (key, rotation) = ApiKey::rotating("old");
+    rotation.offer("new");
+    rotation.finish();
+    assert_eq!(key.fetch(Reason::Refused).await.unwrap().secret(), "old");
+}

@@ -38,6 +38,15 @@ impl Asked<'_> {
     pub(crate) fn is_login(&self) -> bool {
         is_login(self.request)
     }
+
+    pub(crate) fn path(&self) -> &str {
+        self.request.path()
+    }
+
+    /// Returns the request's `Cookie` header, as [`cookies`] does.
+    pub(crate) fn cookies(&self) -> String {
+        cookies(self.request)
+    }
 }
 
 fn is_login(request: &RecordedRequest) -> bool {

@@ -17,7 +17,7 @@ async fn a_wrong_secret_is_refused() {
         .await;
     run.fails(77, "invalid_client");
     assert!(run.stderr.starts_with("tower-auth-token: "), "{run:?}");
-    // A refusal says it once, without the warning of the cache.
+    // The refusal is reported once: the warning of the cache is left out.
     assert!(!run.stderr.contains("warning"), "{run:?}");
     assert_eq!(world.server.requests().len(), 1);
 }
@@ -82,12 +82,17 @@ async fn a_response_without_a_usable_token_is_its_own_failure() {
 async fn wrong_settings_are_named() {
     let world = World::new().await;
     for (url, said) in [
-        ("http://id.example.com/token", "https"),
+        ("http://id.example.com/token", "in transit; use https\n"),
+        ("id.example.com/token", "start it with `https://`"),
+        ("https://id.example.com:99999/token", "the port 99999"),
         ("https://me:planted@id.example.com/token", "user name"),
         ("not a url", "address"),
     ] {
         let run = world.program().env("TOKEN_URL", url).run().await;
         run.fails(64, said);
+        assert!(run.stderr.contains("TOKEN_URL or --token-url: "), "{run:?}");
+        // Users of the shell can't call a function of the crate.
+        assert!(!run.stderr.contains("EndpointUrl"), "{run:?}");
     }
     let wrong: [&[&str]; 5] = [
         &["--timeout", "0"],

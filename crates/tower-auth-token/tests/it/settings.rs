@@ -86,7 +86,7 @@ async fn a_settings_file_has_lines_or_json() {
         let by_option = world.bare().args(["--no-store", "--config"]).args([&file]);
         by_option.prints().await;
         let by_variable = world.bare().env("TOWER_AUTH_TOKEN_CONFIG", &file);
-        // The file's folder isn't this folder.
+        // Paths in the settings file are relative to its folder, not to the current folder.
         let elsewhere = by_variable.args(["--no-store"]).current_dir("/");
         elsewhere.prints().await;
     }

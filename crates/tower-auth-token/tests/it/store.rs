@@ -12,7 +12,7 @@ async fn the_second_run_takes_the_token_from_the_store_without_a_fetch() {
     for _ in 0..3 {
         assert_eq!(world.program().prints().await, "token-1\n");
     }
-    // It doesn't even need the server.
+    // A server that fails makes no difference, because the program sends no request.
     world.server.respond_always(ScriptedResponse::new(500));
     assert_eq!(world.program().prints().await, "token-1\n");
     world
@@ -170,7 +170,7 @@ mod unix {
     #[tokio::test]
     async fn only_the_user_may_use_the_files() {
         let world = World::new().await;
-        // As if the user lets others read new files.
+        // With this umask, other users could access each new file.
         let script = "umask 000; exec \"$0\"";
         world.program().in_a_shell(script).prints().await;
         let store = world.store();

@@ -43,7 +43,7 @@ impl World {
         self.running.url("/oauth/token")
     }
 
-    /// The program, with all that it needs in its environment.
+    /// Returns the program, with all required settings in its environment.
     pub(crate) fn program(&self) -> Program {
         self.bare()
             .env("TOKEN_URL", self.token_url())
@@ -51,7 +51,7 @@ impl World {
             .env("CLIENT_SECRET", SECRET)
     }
 
-    /// The program without settings.
+    /// Returns the program without settings.
     pub(crate) fn bare(&self) -> Program {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tower-auth-token"));
         command.env_clear().env("HOME", self.home.path());
@@ -101,7 +101,8 @@ impl Program {
         self
     }
 
-    /// Runs a script of a shell, in which `$0` is the program.
+    /// Returns a program that runs this script in a shell. `$0` in the script is the path of the
+    /// program.
     pub(crate) fn in_a_shell(self, script: &str) -> Self {
         let program = self.command.into_std();
         let mut command = Command::new("/bin/sh");
@@ -113,7 +114,7 @@ impl Program {
         Self { command }
     }
 
-    /// Writes the output into a file instead.
+    /// Makes the program write its output into a file.
     pub(crate) fn stdout(mut self, file: fs::File) -> RunsInto {
         self.command.stdout(file);
         RunsInto { program: self }
@@ -125,7 +126,7 @@ impl Program {
         run(self).await
     }
 
-    /// Runs the program to its end, which has to be a success. Returns what it prints.
+    /// Runs the program to its end, and asserts that it succeeded. Returns its output.
     pub(crate) async fn prints(self) -> String {
         let run = self.run().await;
         assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""), "{run:?}");

@@ -124,3 +124,17 @@ async fn a_date_of_one_process_is_a_remaining_time_for_another() {
     assert_eq!(left(status.refresh_at().unwrap()), 800.0);
     assert_eq!(left(status.quotas()[0].resets_at().unwrap()), 1700.0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_over_by_the_clock_of_a_process_is_not_taken_again() {
+    let store = BreakableStore::default();
+    let source = tower_auth_test::ScriptedSource::expiring(HOUR);
+    let clock = crate::support::manual_clock();
+    let process = store.settings(source.clone()).clock(&clock);
+    let process = process.fleet(store.fleet()).unwrap().build();
+    process.token().await.unwrap();
+    clock.suspend(2 * HOUR);
+    assert_eq!(process.token().await.unwrap().secret(), "token-2");
+    let other = store.process(source);
+    assert_eq!(other.token().await.unwrap().secret(), "token-2");
+}

@@ -162,6 +162,8 @@ async fn a_token_past_its_margin_is_not_taken() {
     let source = ScriptedSource::expiring(HOUR);
     store.process(source.clone()).token().await.unwrap();
     advance(HOUR - 30 * SECOND).await;
+    assert_eq!(secret(&store.process(source.clone())).await, "token-1");
+    advance(SECOND).await;
     assert_eq!(secret(&store.process(source.clone())).await, "token-2");
 }
 

@@ -32,7 +32,7 @@ async fn tokens_of_no_lifetime_are_errors_that_back_off() {
         assert!(cache.token().await.unwrap_err().is_expired());
         tokio::time::sleep(100 * MILLI).await;
     }
-    // Six fetches, with waits of 1, 2, 4, 8, 16 and 32 s after them. Each has three attempts.
+    // Six fetches, with waits of 1, 2, 4, 8, 16 and 32 s after them. Each fetch has three attempts.
     assert_eq!(source.fetches(), 18);
 }
 

@@ -88,6 +88,8 @@ async fn the_backoff_of_a_refresh_ends_with_the_token() {
         run_until_idle().await;
         clock.advance(wait * SECOND);
     }
+    // One millisecond ago, exactly the expiry margin was left, so the token was still served.
+    clock.advance(MILLI);
     let mut waiting = task::spawn(cache.token());
     assert_pending!(waiting.poll());
     assert_eq!(fetches.next().await.reason(), Reason::Expired);
@@ -105,6 +107,7 @@ async fn the_attempt_at_a_tokens_end_lengthens_no_wait() {
         run_until_idle().await;
         clock.advance(wait * SECOND);
     }
+    clock.advance(MILLI);
     for wait in [4, 8] {
         fails(&cache, &mut fetches, Error::other("down")).await;
         silence(&cache, &clock, wait * SECOND).await;
@@ -147,14 +150,14 @@ async fn a_retry_after_is_waited_for_though_the_token_ends_before() {
     let busy = Error::other("busy").with_retry_after(100 * SECOND);
     fetches.next().await.complete(Err(busy));
     run_until_idle().await;
-    clock.advance(10 * SECOND - MILLI);
+    clock.advance(10 * SECOND);
     assert_eq!(cache.token().await.unwrap().secret(), "valid");
     clock.advance(MILLI);
     // The token has expired, so it isn't sent. No fetch starts before the time of the
     // `Retry-After`.
     assert!(cache.token().await.unwrap_err().is_source());
     fetches.assert_none().await;
-    clock.advance(90 * SECOND - MILLI);
+    clock.advance(90 * SECOND - 2 * MILLI);
     cache.token().await.unwrap_err();
     fetches.assert_none().await;
     clock.advance(MILLI);

@@ -16,7 +16,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// quota, and expires.
 const STALE: Duration = Duration::from_secs(55 * 60);
 const LATE: Duration = Duration::from_secs(59 * 60);
-const EXPIRED: Duration = Duration::from_secs(59 * 60 + 30);
+const EXPIRED: Duration = Duration::from_secs(59 * 60 + 31);
 
 #[tokio::test]
 async fn a_refresh_waits_for_the_last_safe_moment_when_a_quota_is_low() {

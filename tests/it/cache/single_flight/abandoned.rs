@@ -173,7 +173,7 @@ fn an_abandoned_refresh_is_not_waited_for_when_its_token_has_expired() {
     });
     drop(dropped_runtime);
     // The token has expired, but the fetch is not yet overdue.
-    clock.advance(Duration::from_secs(1));
+    clock.advance(Duration::from_secs(2));
     runtime().block_on(async {
         let caller = tokio::spawn(cache.token());
         fetches.next().await.issue("second");
@@ -263,7 +263,7 @@ async fn the_same_token_issued_for_longer_or_shorter_is_used_as_it_was_issued_la
         .complete(lasting(Duration::from_secs(20)));
     run_until_idle().await;
 
-    clock.advance(Duration::from_secs(15));
+    clock.advance(Duration::from_secs(16));
     let mut waiting = task::spawn(cache.token());
     assert_pending!(waiting.poll());
     fetches.next().await.complete(lasting(HOUR));

@@ -51,6 +51,11 @@ impl Clocks {
         self.until(deadline) == 0
     }
 
+    /// Returns whether either clock is later than the deadline.
+    pub(crate) fn passed(self, deadline: Self) -> bool {
+        self.monotonic > deadline.monotonic || self.wall > deadline.wall
+    }
+
     pub(crate) fn until(self, deadline: Self) -> i64 {
         let monotonic = deadline.monotonic - self.monotonic;
         let wall = deadline.wall - self.wall;
@@ -151,7 +156,8 @@ struct CachedToken {
 #[derive(Clone, Copy, Debug)]
 struct Deadlines {
     refresh_at: Clocks,
-    expired_at: Clocks,
+    /// The last moment at which the token is served, if this is before `ends_at`.
+    served_until: Clocks,
     ends_at: Clocks,
 }
 
@@ -509,7 +515,8 @@ impl Model {
     fn freshness(&self, cached: usize) -> Phase {
         let now = self.now.clocks;
         match self.issues[cached].deadlines {
-            Some(deadlines) if now.reached(deadlines.expired_at) => Phase::Expired,
+            Some(deadlines) if now.reached(deadlines.ends_at) => Phase::Expired,
+            Some(deadlines) if now.passed(deadlines.served_until) => Phase::Expired,
             Some(deadlines) if now.reached(deadlines.refresh_at) => Phase::Stale,
             Some(_) | None => Phase::Fresh,
         }

@@ -128,7 +128,7 @@ async fn an_expired_token_is_waited_for_and_joins_the_refresh_in_flight() {
     assert_eq!(cache.token().await.unwrap().secret(), "first");
     let refresh = fetches.next().await;
 
-    advance(Duration::from_secs(1)).await;
+    advance(Duration::from_secs(2)).await;
     let mut waiter = task::spawn(cache.token());
     assert_pending!(waiter.poll());
     fetches.assert_none().await;
@@ -151,7 +151,7 @@ async fn expiry_is_counted_from_when_the_fetch_was_started() {
     assert_eq!(cache.token().await.unwrap().secret(), "slow");
     fetches.next().await.fail("too late");
     run_until_idle().await;
-    advance(Duration::from_secs(1)).await;
+    advance(Duration::from_secs(2)).await;
     let mut waiter = task::spawn(cache.token());
     assert_pending!(waiter.poll());
     assert_eq!(fetches.next().await.reason(), Reason::Expired);

@@ -21,6 +21,29 @@ async fn api_key_rotates_its_key_and_no_request_fails() {
 }
 
 #[tokio::test]
+async fn api_key_rotation_replaces_its_key_while_requests_are_sent_and_none_is_refused() {
+    let run = example("api_key_rotation").run().await;
+    run.succeeded();
+    let steps = [
+        "the first key",
+        "created the second key",
+        "switched to the second key",
+        "deleted the first key",
+    ];
+    let answered = |line: &str| -> usize {
+        let (_, rest) = line.split_once(": ").unwrap();
+        let (count, rest) = rest.split_once(' ').unwrap();
+        assert_eq!(rest, "requests answered, 0 failed");
+        count.parse().unwrap()
+    };
+    let counts = steps.map(|step| answered(run.line(step)));
+    let is_steady = counts.windows(2).all(|pair| pair[0] < pair[1]);
+    assert!(counts[0] > 0 && is_steady, "{counts:?}");
+    assert_eq!(run.line("the API"), "the API refused 0 requests");
+    run.leaks_nothing(&["for-loopback-only"]);
+}
+
+#[tokio::test]
 async fn json_login_logs_in_once_and_refreshes_twice() {
     let run = example("json_login").run().await;
     run.succeeded();

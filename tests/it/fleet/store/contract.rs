@@ -279,7 +279,6 @@ async fn redis_keeps_the_contract() {
 #[tokio::test]
 async fn a_cluster_keeps_the_contract() {
     use crate::support::redis_server::{RedisServer, eventually};
-    use redis::cluster::ClusterClient;
     use tower_auth::fleet::RedisStore;
 
     let server = RedisServer::start(&["--cluster-enabled", "yes"]).await;
@@ -291,9 +290,8 @@ async fn a_cluster_keeps_the_contract() {
         info.contains("cluster_state:ok")
     })
     .await;
-    let client = ClusterClient::new(vec![server.url()]).unwrap();
-    let store = RedisStore::with_connection(client.get_async_connection().await.unwrap());
-    let other = RedisStore::with_connection(client.get_async_connection().await.unwrap());
+    let store = RedisStore::open_cluster([server.url()]).unwrap();
+    let other = RedisStore::open_cluster([server.url()]).unwrap();
     is_stored(&store, &other, passes).await;
     tells_what_remains(&store, &other, passes).await;
     is_leased_to_one(&store, &other).await;

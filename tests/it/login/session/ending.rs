@@ -68,11 +68,8 @@ async fn a_session_that_has_ended_is_followed_by_a_login_before_the_next_request
             200,
             &[&format!("sid={}; Max-Age=600; Path=/", asked.logins)],
         ),
-        // A later `Max-Age` of the session cookie doesn't delay the next login.
-        false => setting(
-            200,
-            &["other=1; Max-Age=3600", "sid=again; Max-Age=3600; Path=/"],
-        ),
+        // A cookie that isn't the session's doesn't delay the next login.
+        false => setting(200, &["other=1; Max-Age=3600; Path=/"]),
     });
     let clock = Clock::manual();
     let cache = clocked(site.session(), &clock).build();
@@ -81,6 +78,30 @@ async fn a_session_that_has_ended_is_followed_by_a_login_before_the_next_request
     clock.advance(Duration::from_secs(601));
     call(&mut client, get(THINGS)).await.unwrap();
     assert_eq!(site.cookies(), ["sid=1", "sid=2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cookie_that_has_expired_is_neither_sent_nor_kept_unless_it_is_the_session() {
+    let site = Site::new(|asked| match asked.is_login() {
+        true => setting(
+            200,
+            &[
+                "sid=1; Path=/",
+                "other=2; Max-Age=10; Path=/",
+                "kept=3; Path=/",
+            ],
+        ),
+        false if asked.requests == 0 => setting(200, &["sid=1; Max-Age=10; Path=/"]),
+        false => setting(200, &[]),
+    });
+    let session = site.session().session_cookie("sid").unwrap();
+    let mut client = crate::support::layer(session).layer(site.clone());
+    for _ in 0..2 {
+        call(&mut client, get(THINGS)).await.unwrap();
+        tokio::time::advance(Duration::from_secs(11)).await;
+    }
+    let sent = ["kept=3; other=2; sid=1", "kept=3; sid=1"];
+    assert_eq!(site.cookies(), sent);
 }
 
 #[tokio::test]

@@ -104,12 +104,12 @@ async fn the_setting_is_kept_by_clones_and_with_a_certificate() {
     assert_eq!(web.times("POST https://mtls.example.com/token"), 4);
     // Clones share the metadata.
     assert_eq!(web.times(&format!("GET {METADATA}")), 2);
-    // An address has no issuer.
+    // An address has no issuer, so the setting has no effect.
     let address = EndpointUrl::try_from(TOKEN).unwrap();
     assert_eq!(address.clone().ignore_issuer_slash(), address);
 }
 
-/// A login's `iss` (RFC 9207) is the issuer that the server writes.
+/// The `iss` in the response to a login (RFC 9207) must be the issuer in the metadata.
 #[cfg(feature = "authorization-code")]
 #[tokio::test]
 async fn a_login_is_compared_with_the_issuer_in_the_metadata() {

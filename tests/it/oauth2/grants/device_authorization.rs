@@ -198,6 +198,17 @@ async fn a_response_that_a_person_could_not_log_in_with_is_an_error_that_quotes_
         ),
         (with("https://a.example/x", "/planted"), "neither https"),
         (
+            with("https://a.example/x", "https://a.example:99999/planted"),
+            "`verification_uri` with an invalid port",
+        ),
+        (
+            with(
+                expires,
+                r#""expires_in":60,"verification_uri_complete":"https://a.example:0/planted""#,
+            ),
+            "`verification_uri_complete` with an invalid port",
+        ),
+        (
             with("https://a.example/x", "https://a.example/#\\u001bplanted"),
             "neither https",
         ),

@@ -125,7 +125,7 @@ async fn a_response_that_breaks_off_or_is_too_long_does_not_lose_one_that_has_ar
     assert!(error.to_string().contains("longer than 64 KiB"), "{error}");
 }
 
-/// A part of a token isn't the token.
+/// The source must not save a part of a refresh token.
 #[tokio::test]
 async fn one_that_is_cut_off_itself_is_not_saved() {
     let json = r#"{"access_token":"t2","refresh_token":"planted-2"}"#;
@@ -164,7 +164,7 @@ async fn what_is_no_new_one_does_not_replace_the_old_one() {
     }
 }
 
-/// Otherwise, one fetch would send request after request.
+/// If the source tried again with each new refresh token, one fetch would send requests without end.
 #[tokio::test]
 async fn a_server_that_refuses_and_rotates_each_time_gets_one_request_for_each_fetch() {
     let server = ScriptedServer::new(|request| {

@@ -104,10 +104,13 @@ impl Model {
         let fault = match result {
             FetchResult::Token { token, lifetime } => {
                 let deadlines = self.deadlines(requested, lifetime);
+                // The same token doesn't get younger when the source issues it again.
+                let before = self.current.map(|before| self.issues[before]);
+                let before = before.filter(|before| before.token == token);
                 self.issues.push(CachedToken {
                     token,
                     requested,
-                    arrived: self.now.clocks,
+                    arrived: before.map_or(self.now.clocks, |before| before.arrived),
                     deadlines,
                     is_accepted: false,
                 });
@@ -152,7 +155,7 @@ impl Model {
         let before = before.max(2 * margin).min(lifetime / 2);
         Some(Deadlines {
             refresh_at: from.plus(lifetime - before),
-            expired_at: from.plus(lifetime - margin),
+            served_until: from.plus(lifetime - margin),
             ends_at: from.plus(lifetime),
         })
     }
@@ -212,7 +215,7 @@ impl Model {
         let end = self
             .current
             .and_then(|cached| self.issues[cached].deadlines)
-            .map(|deadlines| now.until(deadlines.expired_at))
+            .map(|deadlines| now.until(deadlines.served_until))
             .filter(|left| *left > 0)
             .unwrap_or(i64::MAX);
         let backoff = doubled(SECOND, self.backoffs, MINUTE);

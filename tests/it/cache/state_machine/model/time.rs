@@ -77,7 +77,9 @@ impl Model {
         {
             moments.extend([
                 deadlines.refresh_at,
-                deadlines.expired_at,
+                deadlines.served_until,
+                // All other times are even.
+                deadlines.served_until.plus(2),
                 deadlines.ends_at,
             ]);
         }

@@ -4,7 +4,7 @@ use futures_util::FutureExt;
 use tower_auth::fleet::{RedisStore, TokenStore};
 
 use super::{KEY, LEASE, LONG, lease, load, number, store, text};
-use crate::support::redis_server::RedisServer;
+use crate::support::redis_server::{RedisServer, eventually};
 
 #[tokio::test]
 async fn a_flush_between_lease_and_save_costs_nobody_anything() {
@@ -73,6 +73,46 @@ async fn a_server_that_is_down_at_the_start_is_found_once_it_is_there() {
     }
     server.run().await;
     assert_eq!(load(&store).await, None);
+}
+
+#[tokio::test]
+async fn a_cluster_that_is_down_at_the_start_is_found_once_it_is_there() {
+    let mut server = RedisServer::stopped(&["--cluster-enabled", "yes"]);
+    let store = RedisStore::open_cluster([server.url()]).unwrap();
+    assert!(store.load(KEY).await.is_err());
+    server.run().await;
+    server
+        .tell(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"])
+        .await;
+    eventually(async || store.load(KEY).await.is_ok()).await;
+    server.kill();
+    assert!(store.load(KEY).await.is_err());
+    server.run().await;
+    eventually(async || store.load(KEY).await.is_ok()).await;
+}
+
+#[test]
+fn an_invalid_address_of_a_cluster_is_an_error_without_its_password() {
+    let other_password = ["redis://:planted@127.0.0.1:1", "redis://:other@127.0.0.1:2"];
+    for urls in [
+        &[][..],
+        &["http://:planted@127.0.0.1"],
+        &["redis://:planted@h:x"],
+        &other_password,
+    ] {
+        let error = RedisStore::open_cluster(urls).unwrap_err();
+        assert!(error.is_config(), "{urls:?}");
+        assert!(
+            !super::whole(&error).contains("planted"),
+            "{urls:?}: {error}"
+        );
+    }
+    let store = RedisStore::open_cluster(["redis://:planted@127.0.0.1:1"]).unwrap();
+    let shown = format!("{store:?}");
+    assert!(
+        shown.contains("127.0.0.1:1") && !shown.contains("planted"),
+        "{shown}"
+    );
 }
 
 #[test]

@@ -177,3 +177,30 @@ fn a_client_that_does_not_say_who_it_is_and_a_cleartext_address_are_refused() {
     let error = AuthorizationCode::new(server.client(), cleartext).unwrap_err();
     assert!(error.is_config(), "{error}");
 }
+
+#[tokio::test]
+async fn an_invalid_port_of_the_redirect_address_is_named() {
+    let login = login(&LoginServer::default());
+    for (port, what) in [
+        ("99999", "the port 99999"),
+        ("0", "the port 0"),
+        ("", "an empty port"),
+        ("callback", "a port that isn't a number"),
+    ] {
+        for base in [
+            "https://app.example.com",
+            "http://127.0.0.1",
+            "http://[::1]",
+        ] {
+            let uri = format!("{base}:{port}/callback");
+            let error = login.begin(&uri).await.unwrap_err();
+            assert!(
+                error.is_config() && error.to_string().contains(what),
+                "{uri}: {error}"
+            );
+        }
+    }
+    for uri in ["http://127.0.0.1:65535/", "com.example.app:/a:99999"] {
+        login.begin(uri).await.unwrap();
+    }
+}

@@ -1,9 +1,12 @@
 //! Which parameters the browser returns with, and whether they belong to the request.
 
+use tower_auth::oauth2::{ClientCredentials, DeviceAuthorization};
+use tower_auth::{Error, Reason, TokenSource};
+
 use super::{CALLBACK, begin, logged_in, login, query, read};
 use crate::support::login_server::{BROKEN, LoginServer, Response};
 use crate::support::refresh_store::Store;
-use crate::support::token_server::all_text_of;
+use crate::support::token_server::{ID, SECRET, TokenServer, URL, all_text_of};
 
 const ISSUER: &str = "https://id.example.com";
 
@@ -123,6 +126,54 @@ async fn the_response_of_another_server_is_refused() {
     for request in [known, required] {
         assert!(!read(&request, denied).unwrap_err().is_access_denied());
     }
+}
+
+/// Returns the error's text without what the server said.
+fn message(error: &Error) -> String {
+    let text = error.to_string();
+    text.split(" (").next().unwrap_or_default().to_owned()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_no_reads_alike_in_each_login_and_wherever_the_server_says_it() {
+    const PROMPT: &str = r#"{"device_code":"d","user_code":"u","verification_uri":"https://a.example",
+        "expires_in":60}"#;
+    const NO: &str = r#"{"error":"access_denied","error_description":"no"}"#;
+    let by_redirect = read(&begin().await, "error=access_denied&error_description=no").unwrap_err();
+    let server = LoginServer::responding([(400, NO)]);
+    let with_code = logged_in(&login(&server)).await.unwrap_err();
+    let server = LoginServer::responding([(200, PROMPT), (400, NO)]);
+    let device =
+        DeviceAuthorization::new(server.client(), "https://id.example.com/device").unwrap();
+    let prompt = device.begin().await.unwrap();
+    let on_device = device.finish(prompt).await.unwrap_err();
+    for error in [by_redirect, with_code, on_device] {
+        assert_eq!(message(&error), "the user or the server refused the login");
+        let traits = [
+            error.is_access_denied(),
+            error.is_denied(),
+            error.is_permanent(),
+            !error.is_transient(),
+            !error.is_login_required(),
+        ];
+        assert_eq!(traits, [true; 5], "{error}");
+        assert_eq!(error.description(), Some("no"));
+        assert_eq!(error.code(), Some("access_denied"));
+    }
+}
+
+/// No person takes part in client credentials, so the refusal comes from the server's own rules.
+#[tokio::test]
+async fn a_no_to_a_program_is_a_refusal_to_issue_a_token() {
+    let server = TokenServer::new(403, r#"{"error":"access_denied"}"#);
+    let source = ClientCredentials::new(URL, ID, SECRET).unwrap();
+    let source = source.transport(server.transport());
+    let error = source.fetch(Reason::First).await.unwrap_err();
+    assert!(error.is_access_denied());
+    assert_eq!(
+        message(&error),
+        "the token endpoint refused to issue a token"
+    );
 }
 
 #[tokio::test]

@@ -50,7 +50,7 @@ async fn a_location_without_usable_metadata_leads_to_the_well_known_places() {
         fetch(&source(&web)).await.unwrap();
         assert_eq!(asked_for(&web), [HINTED, METADATA, ROOT]);
     }
-    // A location that is also a well-known one is asked once.
+    // A location that is both in the challenge and well-known gets one request.
     let web = web_of(&format!(r#"Bearer resource_metadata="{METADATA}""#), ROOT);
     fetch(&source(&web)).await.unwrap();
     assert_eq!(asked_for(&web), [METADATA, ROOT]);
@@ -162,7 +162,7 @@ async fn without_metadata_anywhere_the_error_says_what_is_wrong_at_the_location(
     let error = fetch(&source(&web)).await.unwrap_err();
     assert!(error.is_reply(), "{error}");
     assert!(error.to_string().contains(HINTED), "{error}");
-    // An outage of a well-known location may pass.
+    // If a well-known location has an outage, the error is transient.
     web.put(METADATA, Page::new(503));
     let error = fetch(&source(&web)).await.unwrap_err();
     assert!(error.is_transient(), "{error}");

@@ -1,0 +1,164 @@
+//! The content codings of a response, such as gzip (RFC 9110 §8.4): which codings the requests of
+//! this crate accept, and how a body is decoded.
+
+use std::borrow::Cow;
+
+use http::{HeaderMap, header};
+use zeroize::Zeroizing;
+
+#[cfg(feature = "gzip")]
+use super::gzip::{self, GzipError};
+use super::redact::Redactor;
+use crate::sanitize::sanitize;
+
+/// The codings that every request accepts. Without `Accept-Encoding`, a server may choose any coding
+/// (RFC 9110 §12.5.3).
+pub(crate) const ACCEPTED: &str = if cfg!(feature = "gzip") {
+    "gzip"
+} else {
+    "identity"
+};
+
+/// The maximum number of codings of one body. Without a limit, a server could apply thousands of
+/// codings to a small body that each decoding leaves as it is.
+#[cfg(feature = "gzip")]
+const MOST_CODINGS: usize = 5;
+
+/// How much longer than the decoded body an encoded body may be, in bytes. Data that can't be
+/// compressed becomes longer.
+const OVERHEAD: usize = 1024;
+
+/// Why a body could not be decoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Undecoded {
+    /// A coding isn't supported.
+    Unsupported {
+        /// The `Content-Encoding` as the server wrote it.
+        codings: String,
+        /// Whether each coding is gzip.
+        is_gzip: bool,
+    },
+    /// The gzip data ends too early.
+    #[cfg(feature = "gzip")]
+    CutOff,
+    /// The body isn't gzip data, or a checksum is wrong.
+    #[cfg(feature = "gzip")]
+    Damaged,
+}
+
+/// Why there is no decoded body within the limit.
+pub(crate) enum DecodeError {
+    #[cfg(feature = "gzip")]
+    TooLong,
+    Undecoded(Undecoded),
+}
+
+/// Decodes a body. The result of each decoding is at most `limit` bytes long. After an error, the
+/// body contains the part that could be decoded. If there is no such part, the body is unchanged.
+#[cfg_attr(not(feature = "gzip"), expect(unused_variables))]
+pub(crate) fn decode(
+    headers: &HeaderMap,
+    body: &mut Zeroizing<Vec<u8>>,
+    limit: usize,
+) -> Result<(), DecodeError> {
+    let codings = codings(headers);
+    // A response without a body may have a coding too, for example a 204.
+    if codings.is_empty() || body.is_empty() {
+        return Ok(());
+    }
+    let is_gzip = codings.iter().all(|coding| is_gzip(coding));
+    #[cfg(feature = "gzip")]
+    if is_gzip && codings.len() <= MOST_CODINGS {
+        return decode_gzip(codings.len(), body, limit);
+    }
+    Err(DecodeError::Undecoded(Undecoded::Unsupported {
+        codings: lines(headers).join(", "),
+        is_gzip,
+    }))
+}
+
+/// Returns the limit of the encoded body, if `limit` is the limit of the decoded body.
+pub(crate) fn encoded_limit(headers: &HeaderMap, limit: usize) -> usize {
+    match codings(headers).is_empty() {
+        true => limit,
+        false => limit + OVERHEAD,
+    }
+}
+
+impl Undecoded {
+    /// Describes what is wrong with the response, and what to do.
+    pub(crate) fn what(&self, redactor: &Redactor) -> String {
+        match self {
+            Self::Unsupported { codings, is_gzip } => {
+                let codings = sanitize(&redactor.redact(codings));
+                let remedy = match (cfg!(feature = "gzip"), is_gzip) {
+                    (false, true) => {
+                        "the request accepted none; enable the feature `gzip`, or set a transport \
+                         that decodes the body"
+                    }
+                    (false, false) => {
+                        "the request accepted none; set a transport that decodes the body"
+                    }
+                    (true, _) => {
+                        "only `gzip` is supported, and at most five times; set a transport that \
+                         decodes the body"
+                    }
+                };
+                format!("has the content coding `{codings}`, but {remedy}")
+            }
+            #[cfg(feature = "gzip")]
+            Self::CutOff => String::from("has the content coding `gzip`, but its end is missing"),
+            #[cfg(feature = "gzip")]
+            Self::Damaged => {
+                String::from("has the content coding `gzip`, but isn't valid gzip data")
+            }
+        }
+    }
+}
+
+/// Returns the codings in the order in which the server applied them, without `identity`, which is
+/// no coding. Names are case-insensitive (RFC 9110 §8.4.1).
+fn codings(headers: &HeaderMap) -> Vec<String> {
+    let lines = lines(headers);
+    lines
+        .iter()
+        .flat_map(|line| line.split(','))
+        .map(|coding| coding.trim().to_ascii_lowercase())
+        .filter(|coding| !matches!(coding.as_str(), "" | "identity"))
+        .collect()
+}
+
+fn lines(headers: &HeaderMap) -> Vec<Cow<'_, str>> {
+    let lines = headers.get_all(header::CONTENT_ENCODING).iter();
+    lines
+        .map(|line| String::from_utf8_lossy(line.as_bytes()))
+        .collect()
+}
+
+/// Returns whether the coding is gzip. `x-gzip` is another name of gzip (RFC 9110 §8.4.1.3).
+fn is_gzip(coding: &str) -> bool {
+    matches!(coding, "gzip" | "x-gzip")
+}
+
+#[cfg(feature = "gzip")]
+fn decode_gzip(
+    times: usize,
+    body: &mut Zeroizing<Vec<u8>>,
+    limit: usize,
+) -> Result<(), DecodeError> {
+    let mut error = None;
+    for _ in 0..times {
+        let decoded = gzip::decode(body, limit);
+        error = error.or(decoded.error);
+        if decoded.error.is_some() && decoded.bytes.is_empty() {
+            break;
+        }
+        *body = decoded.bytes;
+    }
+    match error {
+        None => Ok(()),
+        Some(GzipError::TooLong) => Err(DecodeError::TooLong),
+        Some(GzipError::CutOff) => Err(DecodeError::Undecoded(Undecoded::CutOff)),
+        Some(GzipError::Damaged) => Err(DecodeError::Undecoded(Undecoded::Damaged)),
+    }
+}

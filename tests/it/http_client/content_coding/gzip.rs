@@ -1,0 +1,348 @@
+//! Compressed responses, with the feature `gzip`.
+
+use std::io::Write as _;
+
+use flate2::write::GzEncoder;
+use flate2::{Compression, GzBuilder};
+use futures_util::FutureExt;
+
+use super::*;
+
+const LIMIT: usize = 64 * 1024;
+
+fn gzip(data: impl AsRef<[u8]>) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(data.as_ref()).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// Stores the data without compression.
+fn stored(data: impl AsRef<[u8]>) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::none());
+    encoder.write_all(data.as_ref()).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn gzipped(status: u16, body: impl AsRef<[u8]>) -> ScriptedResponse {
+    coded(status, &[b"gzip"], gzip(body))
+}
+
+/// Makes a response whose gzip data may be damaged.
+fn raw(data: impl Into<Bytes>) -> ScriptedResponse {
+    coded(200, &[b"gzip"], data)
+}
+
+fn padded(length: usize) -> String {
+    format!("{ISSUED}{}", " ".repeat(length - ISSUED.len()))
+}
+
+/// Returns text that can't be compressed much.
+fn noise(length: usize) -> String {
+    let mut random = fastrand::Rng::with_seed(7);
+    (0..length).map(|_| random.alphanumeric()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_endpoints_response_is_decoded() {
+    let server = ScriptedServer::new(|request| match request.path() {
+        "/oauth/token" => gzipped(200, ISSUED),
+        "/device" => gzipped(
+            200,
+            r#"{"device_code":"d","user_code":"u","verification_uri":"https://a.example/x","expires_in":60}"#,
+        ),
+        "/v1/auth/login" => gzipped(200, r#"{"access_token":"a","refresh_token":"r"}"#),
+        "/v1/auth/refresh" => gzipped(200, r#"{"access_token":"b"}"#),
+        "/revoke" => gzipped(
+            400,
+            r#"{"error":"invalid_request","error_description":"no"}"#,
+        ),
+        path => panic!("{path}"),
+    });
+    let client = client(&server).revoke_at("https://id.example.com/revoke");
+    let source = ClientCredentials::with_client(client.unwrap());
+    let token = source.fetch(Reason::First).await.unwrap();
+    assert_eq!(token.secret(), "issued");
+    let error = source.close(Some(token)).await.unwrap_err();
+    assert_eq!(error.code(), Some("invalid_request"));
+    assert_eq!(error.description(), Some("no"));
+    let prompt = device_login(&server).begin().await.unwrap();
+    assert_eq!(prompt.user_code(), "u");
+    let login = json_login(&server);
+    let token = login.fetch(Reason::First).await.unwrap();
+    assert_eq!(token.secret(), "a");
+    let token = login.fetch(Reason::Expired).await.unwrap();
+    assert_eq!(token.secret(), "b");
+
+    let web = web(|text| gzipped(200, text));
+    let token = protected_resource(&web).fetch(Reason::First).await.unwrap();
+    assert_eq!(token.secret(), "issued");
+}
+
+#[tokio::test]
+async fn a_compressed_refusal_is_read() {
+    let body = r#"{"error":"invalid_scope","error_description":"which one?"}"#;
+    let error = fetch(gzipped(400, body)).await.unwrap_err();
+    assert!(error.is_denied() && error.is_permanent());
+    assert_eq!(error.code(), Some("invalid_scope"));
+    assert_eq!(error.description(), Some("which one?"));
+    assert!(!error.to_string().contains("coding"), "{error}");
+    // A secret that the server echoes is hidden.
+    let body = json!({"error": "no", "error_description": format!("not {SECRET}")});
+    let error = fetch(gzipped(400, body.to_string())).await.unwrap_err();
+    assert!(!all_text_of(&error).contains(SECRET), "{error:?}");
+    // A proxy's page.
+    let page = gzipped(503, "<html>").header("retry-after", "7");
+    let error = fetch(page).await.unwrap_err();
+    assert!(error.is_denied() && error.is_transient());
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(7)));
+    // The connection breaks within the page, which has no effect on the refusal.
+    let page = gzipped(503, "<html>").reset_after(15);
+    let error = fetch(page).await.unwrap_err();
+    assert!(error.is_denied() && error.is_transient(), "{error}");
+    assert!(!error.to_string().contains("coding"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_login_goes_on_after_a_compressed_response() {
+    let server = ScriptedServer::new(|request| match (request.path(), request.number()) {
+        ("/device", _) => gzipped(
+            200,
+            r#"{"device_code":"d","user_code":"u","verification_uri":"https://a.example/x","expires_in":60}"#,
+        ),
+        (_, 2) => gzipped(400, r#"{"error":"authorization_pending"}"#),
+        (_, 3) => gzipped(400, r#"{"error":"slow_down"}"#),
+        (_, 4) => gzipped(503, "<html>"),
+        _ => gzipped(200, ISSUED),
+    });
+    let login = device_login(&server);
+    let prompt = login.begin().await.unwrap();
+    let source = login.finish(prompt).await.unwrap();
+    let token = source.fetch(Reason::First).await.unwrap();
+    assert_eq!(token.secret(), "issued");
+    assert_eq!(server.requests().len(), 5);
+}
+
+#[tokio::test]
+async fn any_spelling_of_the_coding_is_decoded() {
+    let twice = gzip(gzip(ISSUED));
+    for (lines, body) in [
+        (&[b"gzip".as_slice()] as &[&[u8]], gzip(ISSUED)),
+        (&[b"GZip"], gzip(ISSUED)),
+        (&[b"x-gzip"], gzip(ISSUED)),
+        (&[b"X-Gzip ,"], gzip(ISSUED)),
+        (&[b"identity, gzip"], gzip(ISSUED)),
+        (&[b"gzip", b"identity"], gzip(ISSUED)),
+        (&[b"gzip, gzip"], twice.clone()),
+        (&[b"gzip", b"x-gzip"], twice),
+        (
+            &[b"gzip,gzip,gzip,gzip,gzip"],
+            gzip(gzip(gzip(gzip(gzip(ISSUED))))),
+        ),
+    ] {
+        let token = fetch(coded(200, lines, body)).await.unwrap();
+        assert_eq!(token.secret(), "issued", "{lines:?}");
+    }
+}
+
+#[tokio::test]
+async fn any_form_of_gzip_data_is_decoded() {
+    let (start, end) = ISSUED.split_at(20);
+    let mut with_header = GzBuilder::new()
+        .filename("token.json")
+        .comment("a token")
+        .extra(vec![1; 300])
+        .mtime(1_700_000_000)
+        .write(Vec::new(), Compression::best());
+    with_header.write_all(ISSUED.as_bytes()).unwrap();
+    for body in [
+        stored(ISSUED),
+        with_header.finish().unwrap(),
+        // Several members, some of them empty.
+        [gzip(start), gzip(end)].concat(),
+        [gzip(""), gzip(start), gzip(""), stored(end), gzip("")].concat(),
+        // Zeros after the last member.
+        [gzip(ISSUED), vec![0; 100]].concat(),
+    ] {
+        let token = fetch(raw(body)).await.unwrap();
+        assert_eq!(token.secret(), "issued");
+    }
+    let error = fetch(gzipped(200, "")).await.unwrap_err();
+    assert!(error.to_string().contains("has no body"), "{error}");
+}
+
+#[tokio::test]
+async fn the_limit_of_64_kib_holds_for_the_decoded_body() {
+    for compress in [|text: String| gzip(text), |text: String| stored(text)] {
+        let token = fetch(raw(compress(padded(LIMIT)))).await.unwrap();
+        assert_eq!(token.secret(), "issued");
+        for length in [LIMIT + 1, LIMIT + 2000] {
+            let error = fetch(raw(compress(padded(length)))).await.unwrap_err();
+            assert!(error.is_reply(), "{error}");
+            assert!(
+                error.to_string().contains("is longer than 64 KiB"),
+                "{error}"
+            );
+        }
+    }
+    // The limit holds for all members together, and for each of several codings.
+    let half = " ".repeat(LIMIT / 2 + 1);
+    for body in [
+        [gzip(padded(LIMIT)), gzip(" ")].concat(),
+        [gzip(ISSUED), gzip(&half), gzip(&half)].concat(),
+    ] {
+        let error = fetch(raw(body)).await.unwrap_err();
+        assert!(
+            error.to_string().contains("is longer than 64 KiB"),
+            "{error}"
+        );
+    }
+    for body in [
+        gzip(gzip(padded(LIMIT + 1))),
+        gzip(stored(padded(2 * LIMIT))),
+    ] {
+        let error = fetch(coded(200, &[b"gzip, gzip"], body)).await.unwrap_err();
+        assert!(
+            error.to_string().contains("is longer than 64 KiB"),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_bomb_takes_no_memory() {
+    let bomb = gzip(vec![b' '; 2 * 1024 * 1024]);
+    assert!(bomb.len() < LIMIT / 16);
+    let source = ClientCredentials::with_client(client(&responding(raw(bomb.clone()))));
+    let mut fetched = None;
+    let memory = allocation_counter::measure(|| {
+        fetched = source.fetch(Reason::First).now_or_never();
+    });
+    let error = fetched.unwrap().unwrap_err();
+    assert!(error.is_reply(), "{error}");
+    assert!(
+        error.to_string().contains("is longer than 64 KiB"),
+        "{error}"
+    );
+    assert!(memory.bytes_max < 512 * 1024, "{memory:?}");
+    // As an error page, a bomb is still that error.
+    let error = fetch(coded(503, &[b"gzip"], bomb)).await.unwrap_err();
+    assert!(error.is_denied() && error.is_transient(), "{error}");
+    // Thousands of empty members.
+    let members = gzip("").repeat(1000);
+    let error = fetch(raw(members)).await.unwrap_err();
+    assert!(error.is_reply(), "{error}");
+}
+
+#[tokio::test]
+async fn metadata_is_limited_too() {
+    let long = |text: String| gzipped(200, format!("{text}{}", " ".repeat(LIMIT)));
+    let fetched = protected_resource(&web(long)).fetch(Reason::First).await;
+    let error = fetched.unwrap_err();
+    assert!(error.is_reply(), "{error}");
+    assert!(
+        error.to_string().contains("is longer than 64 KiB"),
+        "{error}"
+    );
+    let damaged = |text: String| coded(200, &[b"gzip"], text);
+    let fetched = protected_resource(&web(damaged)).fetch(Reason::First).await;
+    let text = fetched.unwrap_err().to_string();
+    assert!(text.contains("isn't valid gzip data"), "{text}");
+}
+
+#[tokio::test]
+async fn data_that_is_cut_off_anywhere_is_an_error() {
+    let data = gzip(format!("{ISSUED}{}", " ".repeat(1000)));
+    for length in 1..data.len() {
+        let error = fetch(raw(data[..length].to_vec())).await.unwrap_err();
+        assert!(error.is_reply(), "{length}: {error}");
+        let text = error.to_string();
+        assert!(text.contains("its end is missing"), "{length}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn damaged_data_is_an_error_or_the_token() {
+    let data = gzip(ISSUED);
+    let mut errors = 0;
+    for position in 0..data.len() {
+        for bit in 0..8 {
+            let mut damaged = data.clone();
+            damaged[position] ^= 1 << bit;
+            match fetch(raw(damaged)).await {
+                Ok(token) => assert_eq!(token.secret(), "issued"),
+                Err(error) => {
+                    errors += 1;
+                    assert!(error.is_reply(), "{error}");
+                    assert!(error.to_string().contains("`gzip`"), "{error}");
+                }
+            }
+        }
+    }
+    // The time and the operating system in the header aren't checked.
+    assert!(errors > 8 * (data.len() - 10), "{errors}");
+    for data in [
+        [gzip(ISSUED), b"garbage".to_vec()].concat(),
+        [b"  ".to_vec(), gzip(ISSUED)].concat(),
+        ISSUED.into(),
+        vec![0; 100],
+    ] {
+        let text = fetch(raw(data)).await.unwrap_err().to_string();
+        assert!(text.contains("isn't valid gzip data"), "{text}");
+    }
+    let error = fetch(coded(503, &[b"gzip"], "<html>")).await.unwrap_err();
+    assert!(error.is_denied() && error.is_transient(), "{error}");
+    assert!(
+        error.to_string().contains("isn't valid gzip data"),
+        "{error}"
+    );
+}
+
+/// Asserts that a refresh with this response fails, but saves the new refresh token.
+async fn assert_saved(response: ScriptedResponse) {
+    let server = responding(response);
+    let store = Store::holding("planted-1");
+    let source = RefreshToken::stored(client(&server), store.clone());
+    let error = source.fetch(Reason::Expired).await.unwrap_err();
+    assert!(!all_text_of(&error).contains("planted"), "{error:?}");
+    assert_eq!(store.saves(), ["planted-2"], "{error}");
+}
+
+#[tokio::test]
+async fn a_refresh_token_in_the_decoded_part_is_saved() {
+    let start = r#"{"refresh_token":"planted-2","access_token":""#;
+    let data = gzip(format!("{start}{}\"}}", noise(20_000)));
+    assert!(data.len() > 10_000);
+    // The data ends too early, or the connection breaks.
+    for length in [data.len() / 2, data.len() - 8, data.len() - 1] {
+        assert_saved(raw(data[..length].to_vec())).await;
+        assert_saved(raw(data.clone()).reset_after(length)).await;
+    }
+    // The checksum is wrong, or the data in the middle, or what follows.
+    let mut wrong_sum = data.clone();
+    *wrong_sum.last_mut().unwrap() ^= 1;
+    assert_saved(raw(wrong_sum)).await;
+    let mut damaged = data.clone();
+    damaged[data.len() / 2..].fill(0xff);
+    assert_saved(raw(damaged)).await;
+    assert_saved(raw([data.clone(), b"garbage".to_vec()].concat())).await;
+    let first = gzip(r#"{"access_token":"a","refresh_token":"planted-2"}"#);
+    assert_saved(raw([first, gzip(" ")[..15].to_vec()].concat())).await;
+    // The decoded body is too long.
+    assert_saved(gzipped(200, format!("{start}{}", "x".repeat(10 * LIMIT)))).await;
+    // Both codings are cut off.
+    let twice = gzip(&data);
+    let cut_off = twice[..twice.len() / 2].to_vec();
+    assert_saved(coded(200, &[b"gzip, gzip"], cut_off)).await;
+}
+
+#[tokio::test]
+async fn a_refresh_token_that_is_cut_off_is_not_saved() {
+    let form = format!("access_token=t2&refresh_token=planted-2{}", noise(20_000));
+    let data = gzip(form);
+    let server = responding(raw(data[..data.len() / 2].to_vec()));
+    let store = Store::holding("planted-1");
+    let source = RefreshToken::stored(client(&server), store.clone());
+    let error = source.fetch(Reason::Expired).await.unwrap_err();
+    assert!(error.is_reply(), "{error}");
+    assert!(store.saves().is_empty());
+}
