@@ -60,7 +60,8 @@ async fn main() -> Result<(), Report> {
     saved.map_err(Report::from)?;
 
     for run in 1..=3 {
-        // A new client and a new cache simulate a new run of the program.
+        // A new client and a new cache simulate a new run of the program. A later run first uses the
+        // access token that the file contains.
         let client = Client::public(&url, "my-app")?;
         let cache = TokenCache::new(RefreshToken::stored(client, file.clone()));
         cache.token().await?;
@@ -71,7 +72,7 @@ async fn main() -> Result<(), Report> {
     issued.fetch_add(1, Relaxed);
     let client = Client::public(&url, "my-app")?;
     let cache = TokenCache::new(RefreshToken::stored(client, file));
-    match cache.token().await {
+    match cache.refresh_now().await {
         Err(error) if error.is_login_required() => println!("{error}"),
         other => return Err(format!("unexpected: {other:?}").into()),
     }
