@@ -40,7 +40,7 @@ async fn main() -> Result<(), Report> {
     }
     let file = std::env::args_os().nth(1);
     let [authorize_url, token_url, client_id] = names.map(required);
-    run(&Settings {
+    let settings = Settings {
         authorize_url: authorize_url?,
         token_url: token_url?,
         client_id: client_id?,
@@ -48,8 +48,8 @@ async fn main() -> Result<(), Report> {
             file.ok_or("pass the file for the refresh token as an argument")?,
         ),
         is_alone: false,
-    })
-    .await
+    };
+    run(&settings, false).await
 }
 
 /// Runs the program three times.
@@ -64,28 +64,33 @@ async fn demonstrate() -> Result<(), Report> {
         is_alone: true,
     };
     println!("-- the first run");
-    run(&settings).await?;
+    run(&settings, false).await?;
     println!("-- the second run");
-    run(&settings).await?;
+    run(&settings, false).await?;
     println!("-- the third run, after the server has ended all sessions");
     server.log_everybody_out();
-    run(&settings).await?;
+    run(&settings, true).await?;
     let (logins, refreshes) = (server.logins(), server.refreshes());
-    println!("{logins} logins, {refreshes} refresh");
+    println!("{logins} logins, {refreshes} refreshes");
     Ok(())
 }
 
-/// Runs the program once. The person logs in only if there is no valid refresh token.
-async fn run(settings: &Settings) -> Result<(), Report> {
+/// Runs the program once. The person logs in only if there is no valid refresh token. A run first uses
+/// the access token that the last run saved, unless an API has refused it.
+async fn run(settings: &Settings, is_refused: bool) -> Result<(), Report> {
     let client = Client::public(&settings.token_url, &settings.client_id)?;
     let stored = RefreshToken::stored(client.clone(), settings.file.clone());
     let mut cache = TokenCache::new(stored);
-    match cache.token().await {
+    let fetched = match is_refused {
+        true => cache.refresh_now().await.map(drop),
+        false => cache.token().await.map(drop),
+    };
+    match fetched {
         Err(error) if error.is_login_required() => {
             cache = TokenCache::new(log_in(client, settings).await?);
             cache.token().await?;
         }
-        other => drop(other?),
+        other => other?,
     }
     println!("ready: the token is {}", cache.status().phase());
     Ok(())

@@ -19,7 +19,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use support::{Report, serve};
 use tower_auth::TokenCache;
-use tower_auth::oauth2::{Client, RefreshToken, RefreshTokenFile, RefreshTokenStore};
+use tower_auth::oauth2::{Client, LoginLock, RefreshToken, RefreshTokenFile, RefreshTokenStore};
 
 #[derive(Deserialize)]
 struct Refresh {
@@ -56,10 +56,12 @@ async fn main() -> Result<(), Report> {
     let file = RefreshTokenFile::new(folder.path().join("refresh-token"));
     // A real program saves the first refresh token after the login.
     let login = SecretString::from("refresh-0");
-    file.save(login).await.map_err(Report::from)?;
+    let saved = file.save(login, &LoginLock::none()).await;
+    saved.map_err(Report::from)?;
 
     for run in 1..=3 {
-        // A new client and a new cache simulate a new run of the program.
+        // A new client and a new cache simulate a new run of the program. A later run first uses the
+        // access token that the file contains.
         let client = Client::public(&url, "my-app")?;
         let cache = TokenCache::new(RefreshToken::stored(client, file.clone()));
         cache.token().await?;
@@ -70,7 +72,7 @@ async fn main() -> Result<(), Report> {
     issued.fetch_add(1, Relaxed);
     let client = Client::public(&url, "my-app")?;
     let cache = TokenCache::new(RefreshToken::stored(client, file));
-    match cache.token().await {
+    match cache.refresh_now().await {
         Err(error) if error.is_login_required() => println!("{error}"),
         other => return Err(format!("unexpected: {other:?}").into()),
     }

@@ -28,7 +28,8 @@ use support::{Browser, LoginServer, Report, serve};
 use tower::{Layer, ServiceExt};
 use tower_auth::fleet::{Fleet, Keyring, MemoryStore, StoreKey};
 use tower_auth::oauth2::{
-    AuthorizationCode, AuthorizationRequest, Client, RefreshToken, RefreshTokenStore,
+    AuthorizationCode, AuthorizationRequest, Client, LoginLock, RefreshToken, RefreshTokenStore,
+    SavedLogin,
 };
 use tower_auth::tenants::Tenants;
 use tower_auth::{AuthLayer, BoxError, Error, NotReplayed, TokenCache};
@@ -98,16 +99,17 @@ struct Row {
 
 impl RefreshTokenStore for Row {
     /// `SELECT refresh_token FROM logins WHERE user = $1 AND number = $2`
-    async fn load(&self) -> Result<Option<SecretString>, BoxError> {
+    async fn load(&self) -> Result<Option<SavedLogin>, BoxError> {
         let tables = self.database.tables();
-        Ok(tables.refresh_tokens.get(&self.login).cloned())
+        let login = tables.refresh_tokens.get(&self.login);
+        Ok(login.cloned().map(SavedLogin::new))
     }
 
     /// `INSERT … ON CONFLICT (user, number) DO UPDATE …`. The transaction must commit before `save`
     /// returns, because the server has already revoked the previous token.
-    async fn save(&self, token: SecretString) -> Result<(), BoxError> {
+    async fn save(&self, login: SecretString, _: &LoginLock) -> Result<(), BoxError> {
         let mut tables = self.database.tables();
-        tables.refresh_tokens.insert(self.login.clone(), token);
+        tables.refresh_tokens.insert(self.login.clone(), login);
         Ok(())
     }
 }

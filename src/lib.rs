@@ -81,7 +81,7 @@
 //! | `hyper` | `hyper::body::Incoming` as a request body |
 //! | `axum` | `axum::body::Body` as a request body |
 //! | `tonic` | `tonic::body::Body` as a request body |
-//! | `fleet` | [`fleet::Fleet`]: processes that share a token through a [`fleet::TokenStore`]; [`fleet::MemoryStore`] |
+//! | `fleet` | [`fleet::Fleet`]: processes that share a token through a [`fleet::TokenStore`]; [`fleet::MemoryStore`]; [`oauth2::SharedLogin`] |
 //! | `file` | [`fleet::FileStore`] (so `fleet` too), [`oauth2::RefreshTokenFile`] |
 //! | `redis` | [`fleet::RedisStore`] (so `fleet` too) |
 //! | `tenants` | [`tenants::Tenants`]: a cache for each tenant, scope or origin, behind one layer |

@@ -177,21 +177,31 @@ impl Telemetry {
         );
     }
 
-    /// Warns of what is unusual about a fetched token: requested scopes that the token lacks, or a
-    /// date in place of the lifetime. Doesn't repeat a warning about the last token. `lifetime` is
-    /// the token's remaining lifetime.
+    /// Warns of what is unusual about a fetched token: requested scopes that the token lacks, a date
+    /// in place of the lifetime, or a login that couldn't be saved. Doesn't repeat a warning about
+    /// the last token. `lifetime` is the token's remaining lifetime.
     pub(crate) fn token_issued(&self, token: &Token, lifetime: Option<Duration>) {
         let (missing, is_date) = (token.missing_scope(), token.is_expiry_read_as_date());
+        let not_saved = token.not_saved();
         let scopes = missing.map_or(0, digest);
-        let findings = scopes | u64::from(is_date);
+        let findings = scopes | u64::from(is_date) | (u64::from(not_saved.is_some()) << 1);
         let before = self.findings.swap(findings, Ordering::Relaxed);
-        let (was_date, is_known) = (before & 1 == 1, before & !1 == scopes);
+        let (was_date, is_known) = (before & 1 == 1, before & !3 == scopes);
+        let was_saved = before & 2 == 0;
         if is_date && !was_date {
             tracing::warn!(
                 tower_auth.cache = &*self.cache,
                 tower_auth.token.lifetime = lifetime.map(tracing::field::debug),
                 "a token's lifetime was sent as a date, because its `expires_in` exceeds ten years; tell \
                  the server's operator that `expires_in` is a number of seconds (RFC 6749 §5.1)",
+            );
+        }
+        if let Some(why) = not_saved.filter(|_| was_saved) {
+            tracing::warn!(
+                tower_auth.cache = &*self.cache,
+                error.message = why,
+                "could not save the access token of a login, so each process that shares the login \
+                 fetches its own",
             );
         }
         let Some(missing) = missing.filter(|_| !is_known) else {
@@ -314,11 +324,11 @@ impl Telemetry {
     }
 }
 
-/// Returns a hash that is never 0, and whose lowest bit is 0.
+/// Returns a hash that is never 0, and whose two lowest bits are 0.
 fn digest(scopes: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     scopes.hash(&mut hasher);
-    hasher.finish().max(2) & !1
+    hasher.finish().max(4) & !3
 }
 
 /// The maximum number of bytes of names that an event lists.

@@ -66,8 +66,10 @@ pub use self::grants::jwt_bearer::JwtBearer;
 pub use self::grants::redirect_listener::RedirectListener;
 #[cfg(feature = "file")]
 pub use self::grants::refresh_file::RefreshTokenFile;
-pub use self::grants::refresh_store::RefreshTokenStore;
+pub use self::grants::refresh_store::{LoginLock, RefreshTokenStore, SavedLogin};
 pub use self::grants::refresh_token::RefreshToken;
+#[cfg(feature = "fleet")]
+pub use self::grants::shared_login::SharedLogin;
 pub use self::grants::token_exchange::TokenExchange;
 #[cfg(feature = "jwt")]
 pub use self::jose::key_pair::JwsAlgorithm;

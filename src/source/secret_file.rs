@@ -1,7 +1,6 @@
 //! Reads and writes secret files without blocking the runtime's worker threads. No copy of a secret
 //! stays in memory.
 
-use std::fs::File;
 use std::io::{self, Read};
 
 use tokio::runtime::Handle;
@@ -9,14 +8,16 @@ use tokio::task::JoinError;
 use zeroize::Zeroizing;
 
 #[cfg(feature = "file")]
-pub(crate) use written::{age_of, at, mode_of, replace};
+pub(crate) use written::{
+    FileLock, FileWrite, age_of, at, check, check_links, folder_of, open, resolve, with_suffix,
+};
 
 /// The maximum size of a secret file, in bytes. Without a limit, a wrong path could fill the
 /// memory.
 const LIMIT: u64 = 64 * 1024;
 
 /// Reads the whole file. Returns `None` if the file is longer than 64 KiB.
-pub(crate) fn read(file: File) -> io::Result<Option<Zeroizing<String>>> {
+pub(crate) fn read(file: impl Read) -> io::Result<Option<Zeroizing<String>>> {
     // Allocates the maximum length. A buffer that grows leaves copies in memory that aren't
     // zeroized.
     let mut text = Zeroizing::new(String::with_capacity(LIMIT as usize + 1));
@@ -38,31 +39,370 @@ where
 }
 
 /// Files that this crate writes itself.
+///
+/// - Only the owner may use such a file. A file that other users may read or write is rejected.
+/// - A new file is written completely under the name `<name>.next` and synced. Then the new file
+///   replaces the old file. So one writer at a time may write; a lock sees to that.
+/// - After `kill -9` or a crash, `<name>.next` may remain. The next process with the lock moves a
+///   complete file to its place, and removes an incomplete file.
 #[cfg(feature = "file")]
 mod written {
     use std::ffi::OsStr;
-    use std::fs::{File, Metadata};
-    use std::io::{self, Write};
-    use std::path::Path;
+    use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
+    use std::io::{self, Read, Write};
+    use std::path::{Path, PathBuf};
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
     use std::time::Duration;
+
+    use zeroize::Zeroizing;
 
     use crate::error::BoxError;
 
-    /// Replaces a file atomically with a file that contains these parts. After a crash, either the
-    /// complete old file or the complete new file exists. Only the owner may use the new file.
+    /// A lock that no other process has. The system unlocks the lock file when this process ends.
     ///
-    /// `tempfile` creates files with mode 0600. It removes a file that wasn't moved to `path`.
-    pub(crate) fn replace(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
-        let folder = folder_of(path);
-        let name = path.file_name().unwrap_or(OsStr::new("secret"));
-        let mut file = tempfile::Builder::new().prefix(name).tempfile_in(folder)?;
-        for part in parts {
-            file.write_all(part)?;
+    /// Only the holder of the lock writes the files that the lock protects. The writes of a lock come
+    /// one after the other. A cancelled future doesn't stop its write, which may still wait for the
+    /// disk. So each write has a number, and an older write never replaces a newer one.
+    #[derive(Clone)]
+    pub(crate) struct FileLock {
+        file: Arc<Mutex<LockedFile>>,
+        writes: Arc<AtomicU64>,
+    }
+
+    /// A write that will replace or remove a file.
+    pub(crate) struct FileWrite {
+        lock: FileLock,
+        number: u64,
+    }
+
+    /// A locked file, and the number of the last write that began.
+    ///
+    /// `Drop` unlocks the file explicitly, because closing the file isn't enough. A child process
+    /// that is just starting has the file open until its `exec`. Without the explicit unlock, the
+    /// child would keep the lock.
+    struct LockedFile {
+        file: File,
+        last_write: u64,
+    }
+
+    impl Drop for LockedFile {
+        fn drop(&mut self) {
+            drop(self.file.unlock());
         }
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|error| error.error)?;
-        // The new name reaches the disk only when the folder is synced.
-        sync_folder(folder)
+    }
+
+    impl FileLock {
+        /// Locks the lock file, and creates it if necessary. Returns `None` if another process has
+        /// locked the file. The file stays after unlocking, because the next process may already
+        /// have opened it.
+        pub(crate) fn take(path: &Path, remedy: &str) -> Result<Option<Self>, BoxError> {
+            let mut options = OpenOptions::new();
+            options.create(true).truncate(false).write(true);
+            owners_only(&mut options);
+            let file = options
+                .open(path)
+                .map_err(|error| not_written(path, &error))?;
+            check_file(path, &file, remedy)?;
+            match file.try_lock() {
+                Ok(()) => {
+                    let last_write = 0;
+                    let lock = Self {
+                        file: Arc::new(Mutex::new(LockedFile { file, last_write })),
+                        writes: Arc::default(),
+                    };
+                    // Another program may have removed the file before this process locked it.
+                    Ok(lock.is_at(path)?.then_some(lock))
+                }
+                Err(TryLockError::WouldBlock) => Ok(None),
+                Err(TryLockError::Error(error)) => Err(at(path, &error)),
+            }
+        }
+
+        /// Returns whether `path` still leads to the locked file. Otherwise, another process could
+        /// lock a new file in its place.
+        pub(crate) fn is_at(&self, path: &Path) -> Result<bool, BoxError> {
+            is_at(path, &self.locked().file).map_err(|error| at(path, &error))
+        }
+
+        /// Returns the next write. Call this method before the write may wait.
+        pub(crate) fn next_write(&self) -> FileWrite {
+            let number = self.writes.fetch_add(1, Ordering::Relaxed) + 1;
+            let lock = self.clone();
+            FileWrite { lock, number }
+        }
+
+        /// Completes a save that `kill -9` or a crash interrupted. Moves a complete new file to its
+        /// place, and removes an incomplete new file.
+        pub(crate) fn finish(
+            &self,
+            path: &Path,
+            limit: usize,
+            remedy: &str,
+            is_complete: impl FnOnce(&[u8]) -> bool,
+        ) -> Result<(), BoxError> {
+            let _locked = self.locked();
+            finish(path, limit, remedy, is_complete)
+        }
+
+        fn locked(&self) -> MutexGuard<'_, LockedFile> {
+            self.file.lock().unwrap_or_else(PoisonError::into_inner)
+        }
+    }
+
+    impl FileWrite {
+        /// Replaces a file atomically with a file that contains these parts. After a crash, either
+        /// the complete old file or the complete new file exists. Only the owner may use the new
+        /// file.
+        pub(crate) fn replace(self, path: &Path, parts: &[&[u8]]) -> Result<(), BoxError> {
+            let mut locked = self.lock.locked();
+            match locked.begins(self.number) {
+                true => replace(path, parts),
+                false => Ok(()),
+            }
+        }
+
+        /// Removes the file, and what an interrupted save left. Returns whether there was a file.
+        pub(crate) fn remove(self, path: &Path) -> Result<bool, BoxError> {
+            let mut locked = self.lock.locked();
+            match locked.begins(self.number) {
+                true => remove(path),
+                false => Ok(false),
+            }
+        }
+    }
+
+    impl LockedFile {
+        /// Returns whether no later write has begun.
+        fn begins(&mut self, number: u64) -> bool {
+            let is_latest = number > self.last_write;
+            self.last_write = self.last_write.max(number);
+            is_latest
+        }
+    }
+
+    /// Opens a file for reading. Returns `None` if there is no file. `remedy` says what to do with a
+    /// file that other users may have used.
+    pub(crate) fn open(path: &Path, remedy: &str) -> Result<Option<File>, BoxError> {
+        let mut options = OpenOptions::new();
+        options.read(true);
+        owners_only(&mut options);
+        let file = match options.open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(at(path, &error)),
+        };
+        check_file(path, &file, remedy)?;
+        Ok(Some(file))
+    }
+
+    /// Makes a new file usable for its owner only. Doesn't follow a symbolic link, and doesn't wait
+    /// for the other end of a pipe.
+    fn owners_only(options: &mut OpenOptions) {
+        #[cfg(unix)]
+        {
+            use rustix::fs::OFlags;
+            use std::os::unix::fs::OpenOptionsExt;
+
+            let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+            options.mode(0o600);
+            options.custom_flags(i32::try_from(flags.bits()).unwrap_or_default());
+        }
+        #[cfg(not(unix))]
+        let _ = options;
+    }
+
+    fn replace(path: &Path, parts: &[&[u8]]) -> Result<(), BoxError> {
+        let next = next_to(path);
+        let (folder, failed) = (folder_of(path), |error| not_written(path, &error));
+        remove_if_present(&next).map_err(failed)?;
+        let mut options = OpenOptions::new();
+        options.create_new(true).write(true);
+        owners_only(&mut options);
+        let mut file = options.open(&next).map_err(failed)?;
+        let written = parts.iter().try_for_each(|part| file.write_all(part));
+        if let Err(error) = written {
+            drop(file);
+            drop(fs::remove_file(&next));
+            return Err(at(path, &error));
+        }
+        // If one of these steps fails, the complete new file remains for `finish`.
+        let moved = file
+            .sync_all()
+            .and_then(|()| fs::rename(&next, path))
+            .and_then(|()| sync_folder(folder));
+        moved.map_err(failed)
+    }
+
+    fn finish(
+        path: &Path,
+        limit: usize,
+        remedy: &str,
+        is_complete: impl FnOnce(&[u8]) -> bool,
+    ) -> Result<(), BoxError> {
+        let next = next_to(path);
+        match fs::symlink_metadata(&next) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(at(&next, &error)),
+            // `replace` makes only files.
+            Ok(found) if !found.is_file() => {
+                return fs::remove_file(&next).map_err(|error| at(&next, &error));
+            }
+            Ok(_) => {}
+        }
+        let Some(file) = open(&next, remedy)? else {
+            return Ok(());
+        };
+        // Allocates the whole length, because a buffer that grows leaves copies in memory.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(limit + 2));
+        let read = (&file).take(limit as u64 + 1).read_to_end(&mut bytes);
+        read.map_err(|error| at(&next, &error))?;
+        if bytes.len() > limit || !is_complete(&bytes) {
+            return fs::remove_file(&next).map_err(|error| at(&next, &error));
+        }
+        let moved = file
+            .sync_all()
+            .and_then(|()| fs::rename(&next, path))
+            .and_then(|()| sync_folder(folder_of(path)));
+        moved.map_err(|error| at(&next, &error))
+    }
+
+    fn remove(path: &Path) -> Result<bool, BoxError> {
+        // In the other order, a crash in between would leave a file that `finish` moves back.
+        let removed = remove_if_present(&next_to(path)).and_then(|_| remove_if_present(path));
+        let removed = removed.and_then(|was_present| {
+            if was_present {
+                sync_folder(folder_of(path))?;
+            }
+            Ok(was_present)
+        });
+        removed.map_err(|error| not_written(path, &error))
+    }
+
+    fn remove_if_present(path: &Path) -> io::Result<bool> {
+        match fs::remove_file(path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns the path of the file under whose name the successor of `path` is written.
+    fn next_to(path: &Path) -> PathBuf {
+        with_suffix(path, ".next")
+    }
+
+    /// Appends to the name of the file.
+    pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    }
+
+    /// Follows a symbolic link to the file, so that a save replaces the file and not the link. The
+    /// lock is then beside that file, whatever link led there. Rejects links that other users could
+    /// have made.
+    pub(crate) fn resolve(path: &Path) -> Result<PathBuf, BoxError> {
+        check_links(path)?;
+        let folder = folder_of(path);
+        match fs::read_link(path) {
+            // The target of the link may be missing at first.
+            Ok(target) => Ok(fs::canonicalize(path).unwrap_or_else(|_| folder.join(target))),
+            Err(_) => Ok(path.to_owned()),
+        }
+    }
+
+    /// Rejects a path with a symbolic link in a folder in which other users may make links. Such a
+    /// link could lead to a file that they chose, even if the folder has the sticky bit.
+    pub(crate) fn check_links(path: &Path) -> Result<(), BoxError> {
+        // Without the slash at the end, the last name may be a link too.
+        let path = path.components().as_path();
+        path.ancestors().try_for_each(check_link)
+    }
+
+    fn check_link(path: &Path) -> Result<(), BoxError> {
+        let is_link = fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink());
+        if !is_link {
+            return Ok(());
+        }
+        let folder = folder_of(path);
+        let found = fs::metadata(folder).map_err(|error| at(folder, &error))?;
+        let mode = mode_of(&found);
+        if mode & 0o022 == 0 {
+            return Ok(());
+        }
+        let (path, folder) = (path.display(), folder.display());
+        Err(format!(
+            "{path}: this is a symbolic link, and other users may write to its folder (mode {mode:04o}), \
+             so they may have made the link; use the path that the link leads to, \
+             or run `chmod go-w {folder}`"
+        )
+        .into())
+    }
+
+    fn check_file(path: &Path, file: &File, remedy: &str) -> Result<(), BoxError> {
+        let found = file.metadata().map_err(|error| at(path, &error))?;
+        if !found.is_file() {
+            return Err(format!("{}: this isn't a file", path.display()).into());
+        }
+        check(path, &found, remedy)
+    }
+
+    /// Rejects a file or folder that another user owns or may access. With write access, other
+    /// users could choose the token that is sent. With read access, they could use the token, or
+    /// try to unseal it.
+    pub(crate) fn check(path: &Path, found: &Metadata, remedy: &str) -> Result<(), BoxError> {
+        let path = path.display();
+        if let Some((owner, user)) = foreign_owner(found) {
+            return Err(format!(
+                "{path}: belongs to user {owner}, but this process runs as user {user}, so no token is kept \
+                 there; run `chown {user} {path}`, {remedy}, or choose another place"
+            )
+            .into());
+        }
+        let mode = mode_of(found);
+        if mode & 0o077 == 0 {
+            return Ok(());
+        }
+        let right = if found.is_dir() { "700" } else { "600" };
+        Err(format!(
+            "{path}: other users may access it (mode {mode:04o}), so they may know or have changed the token; \
+             run `chmod {right} {path}` if nobody has done so, or {remedy}"
+        )
+        .into())
+    }
+
+    /// Returns the file's owner and this process's user, if these two users differ.
+    #[cfg(unix)]
+    fn foreign_owner(found: &Metadata) -> Option<(u32, u32)> {
+        use std::os::unix::fs::MetadataExt;
+
+        let user = rustix::process::geteuid().as_raw();
+        (found.uid() != user).then_some((found.uid(), user))
+    }
+
+    #[cfg(not(unix))]
+    fn foreign_owner(_: &Metadata) -> Option<(u32, u32)> {
+        None
+    }
+
+    /// Returns whether `path` still leads to this file.
+    #[cfg(unix)]
+    fn is_at(path: &Path, file: &File) -> io::Result<bool> {
+        use std::os::unix::fs::MetadataExt;
+
+        let ours = file.metadata()?;
+        match fs::metadata(path) {
+            Ok(found) => Ok((found.dev(), found.ino()) == (ours.dev(), ours.ino())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns `true`, because other systems don't remove a file that is open.
+    #[cfg(not(unix))]
+    fn is_at(_: &Path, _: &File) -> io::Result<bool> {
+        Ok(true)
     }
 
     /// Returns the time since the file's last change, by the clock of the file system. Returns
@@ -81,11 +421,8 @@ mod written {
         };
         futimens(file, &touched).ok()?;
         let found = file.metadata().ok()?;
-        found
-            .accessed()
-            .ok()?
-            .duration_since(found.modified().ok()?)
-            .ok()
+        let (accessed, modified) = (found.accessed().ok()?, found.modified().ok()?);
+        accessed.duration_since(modified).ok()
     }
 
     /// Returns the time since the file's last change. Returns `None` if the clock was set back.
@@ -97,7 +434,7 @@ mod written {
 
     /// Returns the permission bits. The mask `0o077` selects the bits of users other than the
     /// owner. Returns 0 on platforms without modes.
-    pub(crate) fn mode_of(found: &Metadata) -> u32 {
+    fn mode_of(found: &Metadata) -> u32 {
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
@@ -115,9 +452,25 @@ mod written {
         format!("{}: {error}", path.display()).into()
     }
 
-    fn folder_of(path: &Path) -> &Path {
+    /// Adds the path to the error of a write. Says what is missing if this process may not write to
+    /// the folder.
+    fn not_written(path: &Path, error: &io::Error) -> BoxError {
+        use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+
+        if !matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem) {
+            return at(path, error);
+        }
+        let (path, folder) = (path.display(), folder_of(path).display());
+        format!(
+            "{path}: {error}; this process must be able to create files in {folder}, so give its user write \
+             access to that folder, or choose a folder of its own"
+        )
+        .into()
+    }
+
+    pub(crate) fn folder_of(path: &Path) -> &Path {
         match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            Some(folder) if folder != OsStr::new("") => folder,
             _ => Path::new("."),
         }
     }

@@ -24,8 +24,18 @@ impl ExtraFields {
         }
     }
 
+    pub(crate) fn fields(&self) -> &Map<String, Value> {
+        &self.fields
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.fields.is_empty()
+    }
+}
+
+impl From<Map<String, Value>> for ExtraFields {
+    fn from(fields: Map<String, Value>) -> Self {
+        Self { fields }
     }
 }
 

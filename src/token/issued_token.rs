@@ -72,6 +72,8 @@ struct Details {
     missing_scope: Option<String>,
     /// Whether the server sent the expiry as a date in place of a lifetime.
     is_expiry_read_as_date: bool,
+    /// Why the token couldn't be saved for the other processes of its login.
+    not_saved: Option<String>,
 }
 
 /// The encoded credential.
@@ -370,6 +372,12 @@ impl Token {
         self.with_detail(|details| details.is_expiry_read_as_date = true)
     }
 
+    /// Records why the token couldn't be saved for the other processes of its login.
+    #[must_use]
+    pub(crate) fn with_not_saved(self, why: String) -> Self {
+        self.with_detail(|details| details.not_saved = Some(why))
+    }
+
     fn with_detail(self, change: impl FnOnce(&mut Details)) -> Self {
         self.edit(|inner| change(Arc::make_mut(inner.details.get_or_insert_default())))
     }
@@ -524,10 +532,14 @@ impl Token {
         self.details()?.extra.get(name)
     }
 
-    #[cfg(feature = "fleet")]
     pub(crate) fn extra_fields(&self) -> Option<&ExtraFields> {
         let extra = &self.details()?.extra;
         (!extra.is_empty()).then_some(extra)
+    }
+
+    /// Returns why the token couldn't be saved for the other processes of its login.
+    pub(crate) fn not_saved(&self) -> Option<&str> {
+        self.details()?.not_saved.as_deref()
     }
 
     fn details(&self) -> Option<&Details> {

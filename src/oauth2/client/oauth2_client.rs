@@ -355,6 +355,15 @@ impl Client {
         self.endpoint.client.id()
     }
 
+    /// Returns the thumbprint of the key that tokens are bound to.
+    pub(crate) fn thumbprint(&self) -> Option<&str> {
+        #[cfg(feature = "dpop")]
+        if let Some(dpop) = &self.endpoint.dpop {
+            return Some(dpop.thumbprint());
+        }
+        None
+    }
+
     /// Returns the store key for a token that `grant` requests. The key contains every value on
     /// which the token depends.
     #[cfg(feature = "fleet")]

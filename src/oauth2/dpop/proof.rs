@@ -56,7 +56,6 @@ impl Dpop {
         }
     }
 
-    #[cfg(any(feature = "authorization-code", feature = "fleet"))]
     pub(crate) fn thumbprint(&self) -> &str {
         self.key.thumbprint()
     }

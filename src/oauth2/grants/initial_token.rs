@@ -51,8 +51,14 @@ impl RequestedAt {
 
     /// Returns the elapsed time. If the two clocks differ, returns the longer time. A wrong clock
     /// then causes an early refresh, not a refused request.
-    fn elapsed(&self) -> Duration {
+    pub(crate) fn elapsed(&self) -> Duration {
         let by_wall_clock = self.wall.elapsed().unwrap_or_default();
         self.monotonic.elapsed().max(by_wall_clock)
+    }
+
+    /// Returns the elapsed time by the monotonic clock, which nobody can set. It is the shorter time
+    /// if the machine sleeps.
+    pub(crate) fn waited(&self) -> Duration {
+        self.monotonic.elapsed()
     }
 }

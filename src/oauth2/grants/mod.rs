@@ -4,7 +4,18 @@ pub(crate) mod token_params;
 
 pub(crate) mod initial_token;
 
+pub(crate) mod login_record;
+
 pub(crate) mod refresh_store;
+
+#[cfg(feature = "fleet")]
+pub(crate) mod shared_login;
+
+pub(crate) mod login_lock;
+
+pub(crate) mod saved_token;
+
+pub(crate) mod login_state;
 
 #[cfg(feature = "file")]
 pub(crate) mod refresh_file;

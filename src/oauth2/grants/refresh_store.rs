@@ -1,21 +1,49 @@
-//! Stores for a refresh token that must survive the end of the process.
+//! Stores for a login that must survive the end of the process.
 
-use std::future::Future;
+use std::any::Any;
+use std::fmt;
+use std::future::{Future, ready};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
+use super::login_record::LoginRecord;
 use crate::error::BoxError;
 
-/// Stores a refresh token, for example in a file, a keychain or a database row.
+/// Stores a login: its refresh token and its last access token. The store may be a file, a keychain
+/// or a database row.
 ///
-/// A server that rotates refresh tokens (RFC 6749 §6, RFC 9700 §4.14.2) revokes the old token when
-/// it issues the next token. The source therefore calls [`save`](Self::save) *before* it reads the
-/// rest of the response. `save` must return only when the refresh token would survive a crash.
+/// A login is one text, which the store doesn't interpret. [`RefreshToken`] writes a small JSON
+/// object. A text that is only a refresh token is a login too, for example a token that a person
+/// pasted.
 ///
-/// After a crash during `save`, the store contains the old token. Servers that rotate tokens accept
-/// the old token for a while longer, because responses can also get lost.
+/// [`RefreshToken`]: crate::oauth2::RefreshToken
+///
+/// # One process or many
+///
+/// With only [`load`](Self::load) and [`save`](Self::save), **one** process may use the store. A
+/// server that rotates refresh tokens (RFC 6749 §6) accepts each token once. Two processes would
+/// send the same token, and many servers then end the whole login (RFC 9700 §4.14.2).
+///
+/// For several processes, the store also implements [`lock`](Self::lock), [`confirm`](Self::confirm)
+/// and [`unlock`](Self::unlock). A process with the lock loads the login, refreshes it and saves it.
+/// The next process with the lock finds the new access token, and refreshes nothing. Two stores of
+/// this crate have such a lock: `RefreshTokenFile` (feature `file`), and `SharedLogin` over a fleet's
+/// store (feature `fleet`).
+///
+/// # What a crash can lose
+///
+/// The server revokes the old refresh token when it sends the next one. The source saves the next
+/// one before it does anything else with the response, and `save` returns only when the text would
+/// survive a crash. But the process may end between the server's answer and the end of `save`. No
+/// client can close this gap. The [guide](crate::docs::choosing#a-refresh-token) says how long it
+/// is.
+///
+/// After such a crash, the store contains the old refresh token. Servers differ in what they do when
+/// they get it again. Some accept it for a few seconds or a minute more. Others end the login at
+/// once, and a person has to log in again.
 ///
 /// # Example
 ///
@@ -24,61 +52,241 @@ use crate::error::BoxError;
 ///
 /// use secrecy::SecretString;
 /// use tower_auth::BoxError;
-/// use tower_auth::oauth2::RefreshTokenStore;
+/// use tower_auth::oauth2::{LoginLock, RefreshTokenStore, SavedLogin};
 ///
 /// struct Keychain(Mutex<Option<SecretString>>);
 ///
 /// impl RefreshTokenStore for Keychain {
-///     async fn load(&self) -> Result<Option<SecretString>, BoxError> {
-///         Ok(self.0.lock().map_err(|_| "poisoned")?.clone())
+///     async fn load(&self) -> Result<Option<SavedLogin>, BoxError> {
+///         let text = self.0.lock().map_err(|_| "poisoned")?.clone();
+///         Ok(text.map(SavedLogin::new))
 ///     }
 ///
-///     async fn save(&self, token: SecretString) -> Result<(), BoxError> {
-///         *self.0.lock().map_err(|_| "poisoned")? = Some(token);
+///     async fn save(&self, login: SecretString, _: &LoginLock) -> Result<(), BoxError> {
+///         *self.0.lock().map_err(|_| "poisoned")? = Some(login);
 ///         Ok(())
 ///     }
 /// }
 /// ```
 pub trait RefreshTokenStore: Send + Sync + 'static {
-    /// Loads the last saved token. Returns `None` if the store is empty; a user must then log in.
+    /// Loads the last saved login. Returns `None` if the store is empty; a user must then log in.
+    ///
+    /// The source also calls this method without the lock.
     ///
     /// # Errors
     ///
-    /// Returns an error if the token can't be read. The next fetch tries again.
+    /// Returns an error if the login can't be read. The next fetch tries again.
     ///
     /// # Cancel safety
     ///
     /// The [fetch timeout](crate::cache::TokenCacheBuilder::fetch_timeout) may drop the future of
-    /// `load` or `save`. After a dropped `save`, the next fetch calls `save` again.
-    fn load(&self) -> impl Future<Output = Result<Option<SecretString>, BoxError>> + Send;
+    /// any method of this trait. After a dropped `save`, the next fetch calls `save` again.
+    fn load(&self) -> impl Future<Output = Result<Option<SavedLogin>, BoxError>> + Send;
 
-    /// Replaces the saved token with `token`, completely or not at all.
+    /// Replaces the saved login with `login`, completely or not at all. If another process has taken
+    /// the lock meanwhile and has saved a login, this method must not replace that login.
     ///
     /// # Errors
     ///
-    /// Returns an error if the token can't be written. In this case, the new access token isn't
-    /// used, and the next fetch first saves the refresh token.
-    fn save(&self, token: SecretString) -> impl Future<Output = Result<(), BoxError>> + Send;
+    /// Returns an error if the login can't be written, or if another process has saved a newer
+    /// login. If the refresh token is new, the access token isn't used, and the next fetch first
+    /// saves the refresh token.
+    fn save(
+        &self,
+        login: SecretString,
+        lock: &LoginLock,
+    ) -> impl Future<Output = Result<(), BoxError>> + Send;
+
+    /// Takes the lock, if no other process has it. Returns `None` if another process has the lock;
+    /// the source then tries again. `time` is the longest time that this process needs the lock. A
+    /// lock that doesn't end with its process must end by itself after this time.
+    ///
+    /// Default: no lock. Then only one process may use the store.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the store can't decide. The fetch then fails, and sends nothing.
+    fn lock(
+        &self,
+        time: Duration,
+    ) -> impl Future<Output = Result<Option<LoginLock>, BoxError>> + Send {
+        let _ = time;
+        ready(Ok(Some(LoginLock::none())))
+    }
+
+    /// Returns whether this process still has the lock, and extends the lock to the whole time given
+    /// to [`lock`](Self::lock). The source calls this method right before it sends the refresh token.
+    ///
+    /// Default: `true`.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the store can't decide. The fetch then fails, and sends nothing.
+    fn confirm(&self, lock: &LoginLock) -> impl Future<Output = Result<bool, BoxError>> + Send {
+        let _ = lock;
+        ready(Ok(true))
+    }
+
+    /// Releases the lock. If a fetch is cancelled, the lock is only dropped. So a lock should also be
+    /// released when its [guard](LoginLock::holding) is dropped, or end by itself.
+    ///
+    /// Default: drops the lock.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the lock can't be released. The fetch doesn't fail.
+    fn unlock(&self, lock: LoginLock) -> impl Future<Output = Result<(), BoxError>> + Send {
+        drop(lock);
+        ready(Ok(()))
+    }
+
+    /// Deletes the login after a [logout](crate::oauth2::RefreshToken::log_out_on_close).
+    ///
+    /// Default: keeps the login, whose refresh token the server no longer accepts.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the login can't be deleted.
+    fn delete(&self, lock: &LoginLock) -> impl Future<Output = Result<(), BoxError>> + Send {
+        let _ = lock;
+        ready(Ok(()))
+    }
+}
+
+/// A login that a [`RefreshTokenStore`] loaded.
+#[derive(Clone)]
+pub struct SavedLogin {
+    text: SecretString,
+    age: Option<Duration>,
+}
+
+impl SavedLogin {
+    /// Makes a login from the saved text, without an age.
+    pub fn new(text: impl Into<SecretString>) -> Self {
+        let text = text.into();
+        Self { text, age: None }
+    }
+
+    /// Sets the time since the login was saved, by the store's own clock. With this time, a process
+    /// can use an access token that another process saved. Without it, the process refreshes the
+    /// login first.
+    ///
+    /// Don't compare the clocks of two processes, because these clocks may differ. A database can
+    /// compute the time in its query: `now() - saved_at`.
+    #[must_use]
+    pub fn saved_ago(mut self, age: Duration) -> Self {
+        self.age = Some(age);
+        self
+    }
+
+    /// Returns the saved text.
+    pub fn text(&self) -> &SecretString {
+        &self.text
+    }
+
+    /// Returns the time since the login was saved, if the store knows this time.
+    pub fn age(&self) -> Option<Duration> {
+        self.age
+    }
+}
+
+/// Hides the text.
+impl fmt::Debug for SavedLogin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SavedLogin")
+            .field("age", &self.age)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The lock of a login, from [`RefreshTokenStore::lock`].
+pub struct LoginLock {
+    guard: Option<Box<dyn Any + Send + Sync>>,
+}
+
+impl LoginLock {
+    /// Makes a lock that keeps a value, such as a locked file or the number of a lease, as long as
+    /// the lock exists.
+    pub fn holding(guard: impl Any + Send + Sync) -> Self {
+        let guard: Box<dyn Any + Send + Sync> = Box::new(guard);
+        Self { guard: Some(guard) }
+    }
+
+    /// Stands for the lock of a store that only one process uses.
+    pub fn none() -> Self {
+        Self { guard: None }
+    }
+
+    /// Returns the value that the lock keeps, if the value has this type.
+    pub fn guard<T>(&self) -> Option<&T>
+    where
+        T: Any,
+    {
+        self.guard.as_deref()?.downcast_ref()
+    }
+
+    /// Returns the value that the lock keeps, and ends the lock. Returns `None` if the value has
+    /// another type.
+    pub fn into_guard<T>(self) -> Option<T>
+    where
+        T: Any,
+    {
+        let guard = self.guard?.downcast::<T>();
+        guard.ok().map(|guard| *guard)
+    }
+
+    /// Returns whether the store has no lock.
+    pub(crate) fn is_none(&self) -> bool {
+        self.guard.is_none()
+    }
+}
+
+impl fmt::Debug for LoginLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoginLock")
+            .field("holds", &self.guard.is_some())
+            .finish()
+    }
 }
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send + 'a>>;
 
 /// A [`RefreshTokenStore`] that can be a trait object.
 pub(crate) trait DynRefreshTokenStore: Send + Sync + 'static {
-    fn load(&self) -> Boxed<'_, Option<SecretString>>;
-    fn save(&self, token: SecretString) -> Boxed<'_, ()>;
+    fn load(&self) -> Boxed<'_, Option<SavedLogin>>;
+    fn save<'a>(&'a self, login: SecretString, lock: &'a LoginLock) -> Boxed<'a, ()>;
+    fn lock(&self, time: Duration) -> Boxed<'_, Option<LoginLock>>;
+    fn confirm<'a>(&'a self, lock: &'a LoginLock) -> Boxed<'a, bool>;
+    fn unlock(&self, lock: LoginLock) -> Boxed<'_, ()>;
+    fn delete<'a>(&'a self, lock: &'a LoginLock) -> Boxed<'a, ()>;
 }
 
 impl<T> DynRefreshTokenStore for T
 where
     T: RefreshTokenStore,
 {
-    fn load(&self) -> Boxed<'_, Option<SecretString>> {
+    fn load(&self) -> Boxed<'_, Option<SavedLogin>> {
         Box::pin(RefreshTokenStore::load(self))
     }
 
-    fn save(&self, token: SecretString) -> Boxed<'_, ()> {
-        Box::pin(RefreshTokenStore::save(self, token))
+    fn save<'a>(&'a self, login: SecretString, lock: &'a LoginLock) -> Boxed<'a, ()> {
+        Box::pin(RefreshTokenStore::save(self, login, lock))
+    }
+
+    fn lock(&self, time: Duration) -> Boxed<'_, Option<LoginLock>> {
+        Box::pin(RefreshTokenStore::lock(self, time))
+    }
+
+    fn confirm<'a>(&'a self, lock: &'a LoginLock) -> Boxed<'a, bool> {
+        Box::pin(RefreshTokenStore::confirm(self, lock))
+    }
+
+    fn unlock(&self, lock: LoginLock) -> Boxed<'_, ()> {
+        Box::pin(RefreshTokenStore::unlock(self, lock))
+    }
+
+    fn delete<'a>(&'a self, lock: &'a LoginLock) -> Boxed<'a, ()> {
+        Box::pin(RefreshTokenStore::delete(self, lock))
     }
 }
 
@@ -86,16 +294,33 @@ impl<T> RefreshTokenStore for Arc<T>
 where
     T: RefreshTokenStore,
 {
-    fn load(&self) -> impl Future<Output = Result<Option<SecretString>, BoxError>> + Send {
-        T::load(self)
+    async fn load(&self) -> Result<Option<SavedLogin>, BoxError> {
+        T::load(self).await
     }
 
-    fn save(&self, token: SecretString) -> impl Future<Output = Result<(), BoxError>> + Send {
-        T::save(self, token)
+    async fn save(&self, login: SecretString, lock: &LoginLock) -> Result<(), BoxError> {
+        T::save(self, login, lock).await
+    }
+
+    async fn lock(&self, time: Duration) -> Result<Option<LoginLock>, BoxError> {
+        T::lock(self, time).await
+    }
+
+    async fn confirm(&self, lock: &LoginLock) -> Result<bool, BoxError> {
+        T::confirm(self, lock).await
+    }
+
+    async fn unlock(&self, lock: LoginLock) -> Result<(), BoxError> {
+        T::unlock(self, lock).await
+    }
+
+    async fn delete(&self, lock: &LoginLock) -> Result<(), BoxError> {
+        T::delete(self, lock).await
     }
 }
 
-/// A store that keeps the token in memory until the process ends.
+/// A store that keeps the refresh token in memory until the process ends. The access token isn't
+/// kept, because the cache of this process has it.
 pub(crate) struct InMemory {
     token: Mutex<SecretString>,
 }
@@ -109,13 +334,20 @@ impl InMemory {
 }
 
 impl RefreshTokenStore for InMemory {
-    async fn load(&self) -> Result<Option<SecretString>, BoxError> {
+    async fn load(&self) -> Result<Option<SavedLogin>, BoxError> {
         let token = self.token.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(Some(token.clone()))
+        Ok(Some(SavedLogin::new(token.clone())))
     }
 
-    async fn save(&self, token: SecretString) -> Result<(), BoxError> {
-        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = token;
+    async fn save(&self, login: SecretString, _: &LoginLock) -> Result<(), BoxError> {
+        let record = LoginRecord::parse(login.expose_secret())?;
+        let token = record.map(LoginRecord::into_refresh_token);
+        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = token.unwrap_or_default();
+        Ok(())
+    }
+
+    async fn delete(&self, _: &LoginLock) -> Result<(), BoxError> {
+        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = SecretString::default();
         Ok(())
     }
 }

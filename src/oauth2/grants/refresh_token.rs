@@ -2,19 +2,28 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 
-use super::initial_token::InitialToken;
-use super::refresh_store::{DynRefreshTokenStore, InMemory, RefreshTokenStore};
+use super::initial_token::{InitialToken, RequestedAt};
+use super::login_lock::{LOCK_TIMEOUT, LockAttempts, not_locked, unlock};
+use super::login_record::{LoginRecord, RecordedToken};
+use super::login_state::{LoginState, StateGuard, UnsavedToken, is_same};
+use super::refresh_store::{
+    DynRefreshTokenStore, InMemory, LoginLock, RefreshTokenStore, SavedLogin,
+};
+use super::saved_token::{Loaded, Wanted};
 use super::token_params::{Reserved, TokenParams, token_param_setters};
+use crate::cache::builder::FETCH_TIMEOUT;
 use crate::error::{BoxError, Error, Kind};
-use crate::http_client::token_response::{TokenResponse, UnjudgedResponse};
+use crate::http_client::token_response::UnjudgedResponse;
 use crate::http_client::token_response_format::TokenResponseFormat;
 use crate::oauth2::client::oauth2_client::Client;
 use crate::oauth2::client::params::Params;
 use crate::origin::Origin;
+use crate::sanitize::sanitize;
 use crate::source::token_source::{Reason, TokenSource};
 use crate::token::issued_token::Token;
 
@@ -30,11 +39,17 @@ const RESERVED: Reserved = &[
 ///
 /// - A new refresh token in a response replaces the old token. Without a new token, the old token
 ///   stays in use.
-/// - A new refresh token is saved in the [store](RefreshTokenStore) *before* the rest of the
-///   response is read, so an unusable access token doesn't end the login. If saving fails, the
-///   fetch fails. The next fetch first saves the refresh token.
+/// - The source saves a new refresh token in the [store](RefreshTokenStore) before it returns
+///   anything, even if the rest of the response is unusable. So an unusable access token doesn't end
+///   the login. If saving fails, the fetch fails. The next fetch first saves the refresh token.
 /// - A token without an [ID token](Token::id_token) gets the last ID token of the same login.
-/// - Fetches never overlap, so that two requests never send the same rotating token at once.
+/// - Fetches never overlap, so that two requests never send the same rotating token at once. If the
+///   store has a [lock](RefreshTokenStore#one-process-or-many), this also holds for all processes
+///   that share the login. Then the first process refreshes the login, and the others use the access
+///   token that it saved.
+/// - If another process has the lock for longer than the [lock timeout](Self::lock_timeout), the
+///   fetch fails with a [transient](Error::is_transient) error, and nothing is sent. Until its
+///   expiry, the current access token stays in use.
 /// - If the server no longer accepts the refresh token (`invalid_grant`, or a
 ///   [code of the server's own](crate::oauth2::TokenResponseFormat::login_required_code)), the error
 ///   [requires a login](Error::is_login_required). The source doesn't send the refused token again. If the
@@ -47,6 +62,7 @@ const RESERVED: Reserved = &[
 /// | [`resource`](Self::resource) | none: the server uses the resources of the login |
 /// | [`response_format`](Self::response_format) | that of the client |
 /// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, used if neither `expires_in` nor a JWT's `exp` is present |
+/// | [`lock_timeout`](Self::lock_timeout) | 15 s |
 /// | [`log_out_on_close`](Self::log_out_on_close) | off: the login stays valid after the process ends |
 ///
 /// # Example
@@ -67,56 +83,18 @@ pub struct RefreshToken {
     client: Client,
     store: Arc<dyn DynRefreshTokenStore>,
     params: TokenParams,
+    lock_timeout: Duration,
     logs_out: bool,
     origins: Vec<Origin>,
     /// The state of the login. Its lock is held during a fetch.
     state: Mutex<LoginState>,
 }
 
-/// The state of the login, except for the token in the store.
-#[derive(Default)]
-struct LoginState {
-    /// A new refresh token that isn't saved yet. The server may have revoked the stored token.
-    unsaved: Option<SecretString>,
-    /// The refresh token that the server no longer accepts.
-    refused: Option<SecretString>,
-    /// The access token from the login. Fetches return this token until a caller needs another
-    /// token.
-    initial_token: Option<InitialToken>,
-    last_id_token: Option<LastIdToken>,
-}
-
-/// The last ID token of a login. A refresh may return no ID token (OpenID Connect Core §12.2).
-struct LastIdToken {
-    id_token: SecretString,
-    /// The current refresh token of the same login. If the store contains another refresh token, it
-    /// may belong to another user.
-    refresh_token: SecretString,
-}
-
-impl LoginState {
-    /// Records that `current` is the refresh token after the use of `sent`.
-    fn follow(&mut self, sent: &SecretString, current: &SecretString) {
-        self.last_id_token
-            .take_if(|last| !is_same(&last.refresh_token, sent));
-        if let Some(last) = &mut self.last_id_token {
-            last.refresh_token = current.clone();
-        }
-    }
-
-    /// Keeps the ID token of a response, or adds the last ID token to the response.
-    fn keep_id_token(&mut self, response: &mut TokenResponse, current: SecretString) {
-        match (&response.id_token, &self.last_id_token) {
-            (Some(id_token), _) => {
-                self.last_id_token = Some(LastIdToken {
-                    id_token: id_token.clone(),
-                    refresh_token: current,
-                });
-            }
-            (None, Some(last)) => response.id_token = Some(last.id_token.clone()),
-            (None, None) => {}
-        }
-    }
+/// The result of what a process does with the store's lock.
+enum Outcome<T> {
+    Done(T),
+    /// This process no longer has the lock. Nothing was sent.
+    LockLost,
 }
 
 impl RefreshToken {
@@ -137,28 +115,31 @@ impl RefreshToken {
             client,
             store,
             params: TokenParams::new(RESERVED),
+            lock_timeout: LOCK_TIMEOUT,
             logs_out: false,
             origins: Vec::new(),
             state: Mutex::default(),
         }
     }
 
-    /// Creates a source from the refresh token of a new login, and saves the refresh token. Without
-    /// a refresh token, the source doesn't use the store, because the stored token belongs to
-    /// another login.
+    /// Creates a source from a new login, and saves the login under the store's lock. Without a
+    /// refresh token, the source doesn't use the store, because the stored token belongs to another
+    /// login.
     pub(crate) async fn logged_in(
         client: Client,
-        store: Option<Arc<dyn DynRefreshTokenStore>>,
+        store: Option<(Arc<dyn DynRefreshTokenStore>, &LoginLock)>,
         refresh_token: Option<SecretString>,
+        token: Option<(&Token, &RequestedAt)>,
     ) -> Result<Self, Error> {
-        let store = match (store, refresh_token) {
-            (Some(store), Some(token)) => {
-                store.save(token).await.map_err(not_saved)?;
-                store
-            }
-            (_, token) => Arc::new(InMemory::new(token.unwrap_or_default())),
+        let (Some((store, lock)), Some(refresh_token)) = (store, &refresh_token) else {
+            let token = refresh_token.unwrap_or_default();
+            return Ok(Self::with_store(client, Arc::new(InMemory::new(token))));
         };
-        Ok(Self::with_store(client, store))
+        let source = Self::with_store(client, store);
+        let record = source.record(refresh_token.clone(), token);
+        let saved = source.store.save(record.encode(), lock).await;
+        saved.map_err(not_saved)?;
+        Ok(source)
     }
 
     /// Sets the access token of the login.
@@ -171,10 +152,8 @@ impl RefreshToken {
     /// Sets the ID token of the login, and the refresh token of the same login.
     #[must_use]
     pub(crate) fn with_id_token(mut self, id_token: &str, refresh_token: SecretString) -> Self {
-        self.state.get_mut().last_id_token = Some(LastIdToken {
-            id_token: SecretString::from(id_token),
-            refresh_token,
-        });
+        let id_token = SecretString::from(id_token);
+        self.state.get_mut().set_id_token(id_token, refresh_token);
         self
     }
 
@@ -220,44 +199,147 @@ impl RefreshToken {
         Ok(self)
     }
 
+    /// Sets how long a fetch waits for the [lock](RefreshTokenStore::lock) of the login. After this
+    /// time, the fetch fails with a [transient](Error::is_transient) error. A process keeps the lock
+    /// during its token request, so the time should be longer than the [client's
+    /// timeout](Client::timeout). Default: 15 s.
+    #[must_use]
+    pub fn lock_timeout(mut self, timeout: Duration) -> Self {
+        self.lock_timeout = timeout;
+        self
+    }
+
     async fn log_out(&self) -> Result<(), Error> {
-        let mut state = self.state.lock().await;
-        let token = match self.load(&mut state).await {
+        let mut state = StateGuard(self.state.lock().await);
+        let mut attempts = self.lock_attempts();
+        let logged_out = loop {
+            if !self.has_lock(&mut state).await? {
+                state.lock = attempts.next().await?;
+            }
+            if state.lock.is_none() {
+                continue;
+            }
+            match self.log_out_with_lock(&mut state).await {
+                Ok(Outcome::LockLost) => attempts.pause().await?,
+                Ok(Outcome::Done(())) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        self.unlock(&mut state).await;
+        logged_out
+    }
+
+    async fn log_out_with_lock(&self, state: &mut LoginState) -> Result<Outcome<()>, Error> {
+        let saved = self.load().await?;
+        let saved = self.save_unsaved(state, saved).await?;
+        let token = match refresh_token(state, saved.as_ref()) {
             Ok(token) => token,
             // The login has already ended.
-            Err(error) if error.is_login_required() => return Ok(()),
+            Err(error) if error.is_login_required() => return Ok(Outcome::Done(())),
             Err(error) => return Err(error),
         };
+        if !self.has_lock(state).await? {
+            return Ok(Outcome::LockLost);
+        }
         let (endpoint, secret) = (&self.client.endpoint, token.expose_secret());
         let revoked = endpoint.revoke(secret, "refresh_token").await;
         state.refused = Some(token);
-        revoked
+        revoked?;
+        if let Some(lock) = &state.lock {
+            self.store.delete(lock).await.map_err(not_deleted)?;
+        }
+        Ok(Outcome::Done(()))
     }
 
-    /// Returns the refresh token to send now.
-    async fn load(&self, state: &mut LoginState) -> Result<SecretString, Error> {
-        self.save(state).await?;
-        let stored = self.store.load().await.map_err(not_loaded)?;
-        let Some(token) = stored.filter(|token| !token.expose_secret().is_empty()) else {
-            return Err(login_required("there is no refresh token"));
+    async fn load(&self) -> Result<Option<Loaded>, Error> {
+        let saved = self.store.load().await.map_err(not_loaded)?;
+        let saved = saved
+            .as_ref()
+            .map(Loaded::new)
+            .transpose()
+            .map_err(not_loaded)?;
+        Ok(saved.flatten())
+    }
+
+    fn lock_attempts(&self) -> LockAttempts<'_> {
+        let request_time = self.client.endpoint.http.timeout;
+        LockAttempts::new(&*self.store, self.lock_timeout, request_time)
+    }
+
+    /// Returns whether this process still has the lock from an earlier fetch. Drops a lost lock.
+    async fn has_lock(&self, state: &mut LoginState) -> Result<bool, Error> {
+        let has_lock = match &state.lock {
+            Some(lock) => self.store.confirm(lock).await.map_err(not_locked)?,
+            None => false,
         };
-        match &state.refused {
-            Some(refused) if is_same(refused, &token) => {
-                let what = "the server refused this refresh token before, so it isn't sent again";
-                Err(login_required(what))
-            }
-            _ => Ok(token),
+        if !has_lock {
+            state.lock = None;
+        }
+        Ok(has_lock)
+    }
+
+    /// Releases the lock, unless there is an unsaved token.
+    async fn unlock(&self, state: &mut LoginState) {
+        if state.unsaved.is_none()
+            && let Some(lock) = state.lock.take()
+        {
+            unlock(&*self.store, lock).await;
         }
     }
 
-    /// Saves the unsaved token, if any. Even if this future is dropped, the token stays in memory
-    /// until it is saved.
-    async fn save(&self, state: &mut LoginState) -> Result<(), Error> {
-        if let Some(token) = &state.unsaved {
-            self.store.save(token.clone()).await.map_err(not_saved)?;
-            state.unsaved = None;
+    /// Returns an access token: a token that another process saved, or a new one.
+    async fn shared_or_new(&self, state: &mut LoginState, reason: Reason) -> Result<Token, Error> {
+        // The time counts from before the first load: a login that changes later is younger.
+        let mut wanted = Wanted::new(reason, &self.client, self.params.digest(&self.client));
+        let found = self.load().await?;
+        let usable = wanted.look_first(found.as_ref(), &state.known);
+        if let Some(token) = usable.filter(|_| state.unsaved.is_none()) {
+            return Ok(token);
         }
-        Ok(())
+        let mut attempts = self.lock_attempts();
+        loop {
+            if !self.has_lock(state).await? {
+                state.lock = attempts.next().await?;
+            }
+            if state.lock.is_some() {
+                match self.refresh(state, &wanted).await? {
+                    Outcome::Done(token) => return Ok(token),
+                    Outcome::LockLost => attempts.pause().await?,
+                }
+            } else if let Some(saved) = self.load().await?
+                && let Some(token) = wanted.usable(&saved, &state.known)
+            {
+                return Ok(token);
+            }
+        }
+    }
+
+    /// Saves the unsaved token, if any, and returns what the store then contains. Even if this
+    /// future is dropped, the token stays in memory until it is saved.
+    async fn save_unsaved(
+        &self,
+        state: &mut LoginState,
+        saved: Option<Loaded>,
+    ) -> Result<Option<Loaded>, Error> {
+        let (Some(unsaved), Some(lock)) = (&state.unsaved, &state.lock) else {
+            return Ok(saved);
+        };
+        let is_current = saved.as_ref().is_none_or(|saved| {
+            let stored = saved.record.refresh_token();
+            is_same(stored, &unsaved.replaces) || is_same(stored, &unsaved.token)
+        });
+        if !is_current {
+            // A new login has replaced the login.
+            state.unsaved = None;
+            return Ok(saved);
+        }
+        let record = LoginRecord::new(unsaved.token.clone(), None);
+        let record = record.with_id_token(state.id_token_of(&unsaved.token));
+        let text = record.encode();
+        let save = self.store.save(text.clone(), lock);
+        save.await.map_err(not_saved_yet)?;
+        state.unsaved = None;
+        Loaded::new(&SavedLogin::new(text)).map_err(not_loaded)
     }
 
     async fn exchange(&self, token: &SecretString) -> Result<UnjudgedResponse, Error> {
@@ -268,13 +350,41 @@ impl RefreshToken {
         self.client.endpoint.request_unjudged(params).await
     }
 
-    /// Exchanges the refresh token for an access token. Saves a new refresh token first. If the
-    /// server rejects the refresh token, loads the token from the store again. If another process
-    /// has saved a new token there, tries again with the new token.
-    async fn refresh(&self, state: &mut LoginState) -> Result<TokenResponse, Error> {
-        let mut refused: Option<Error> = None;
+    /// Makes the record of a login for the store.
+    fn record(
+        &self,
+        refresh_token: SecretString,
+        token: Option<(&Token, &RequestedAt)>,
+    ) -> LoginRecord {
+        let client = &self.client;
+        let access_token = token.and_then(|(token, requested_at)| {
+            RecordedToken::new(token, requested_at, self.params.digest(client), client)
+        });
+        let id_token = token.and_then(|(token, _)| token.id_token());
+        LoginRecord::new(refresh_token, access_token)
+            .with_id_token(id_token.map(SecretString::from))
+    }
+
+    /// Exchanges the refresh token for an access token, under the store's lock. Uses the token of
+    /// another process instead, if the store contains a usable one.
+    ///
+    /// If the server rejects the refresh token, looks at the store again. If another process has
+    /// saved a new token there, tries again with the new token.
+    async fn refresh(
+        &self,
+        state: &mut LoginState,
+        wanted: &Wanted<'_>,
+    ) -> Result<Outcome<Token>, Error> {
+        let mut refusal: Option<Error> = None;
         loop {
-            let token = match (self.load(state).await, refused) {
+            let saved = self.load().await?;
+            let saved = self.save_unsaved(state, saved).await?;
+            if let Some(saved) = &saved
+                && let Some(token) = wanted.usable(saved, &state.known)
+            {
+                return Ok(Outcome::Done(token));
+            }
+            let token = match (refresh_token(state, saved.as_ref()), refusal) {
                 (Ok(token), _) => token,
                 (Err(error), Some(refusal)) if error.is_login_required() => {
                     let what = "the authorization server no longer accepts the refresh token";
@@ -282,25 +392,95 @@ impl RefreshToken {
                 }
                 (Err(error), _) => return Err(error),
             };
+            if !self.has_lock(state).await? {
+                return Ok(Outcome::LockLost);
+            }
+            if let Some(saved) = &saved {
+                state.find_id_token(&saved.record);
+            }
+            let requested_at = RequestedAt::now();
             let response = self.exchange(&token).await?;
             let next = response.refresh_token;
-            state.unsaved = next.filter(|next| !is_same(next, &token));
-            let is_replaced = state.unsaved.is_some();
-            let current = state.unsaved.as_ref().unwrap_or(&token).clone();
+            let next = next.filter(|next| !is_same(next, &token));
+            let is_replaced = next.is_some();
+            state.unsaved = next.map(|next| UnsavedToken {
+                token: next,
+                replaces: token.clone(),
+            });
+            let unsaved = state.unsaved.as_ref();
+            let current = unsaved.map_or_else(|| token.clone(), |unsaved| unsaved.token.clone());
             state.follow(&token, &current);
-            self.save(state).await?;
-            match response.rest {
-                Ok(mut rest) => {
-                    state.keep_id_token(&mut rest, current);
-                    return Ok(rest);
-                }
+            let issued = response.rest.and_then(|mut rest| {
+                state.keep_id_token(&mut rest, &current);
+                self.params.token(&self.client, rest)
+            });
+            let knows_age = saved.is_some_and(|saved| saved.age.is_some());
+            let new_token = issued.as_ref().ok().map(|token| (token, &requested_at));
+            let not_saved = self
+                .save_response(state, &current, new_token, knows_age)
+                .await?;
+            match issued {
                 // If the refusal contains a new refresh token, the store now has that token.
                 // Another attempt could get another such refusal, and so on without end.
-                Err(error) if error.is_invalid_grant() && !is_replaced => refused = Some(error),
+                Err(error) if error.is_invalid_grant() && !is_replaced => refusal = Some(error),
                 Err(error) => return Err(error),
+                // The cache counts the lifetime from the start of the fetch.
+                Ok(token) => {
+                    let token = wanted.later(token, &requested_at);
+                    return Ok(Outcome::Done(match not_saved {
+                        Some(why) => token.with_not_saved(sanitize(&why.to_string())),
+                        None => token,
+                    }));
+                }
             }
             state.refused = Some(token);
         }
+    }
+
+    /// Saves the refresh token and the access token of a response in one record. `current` is the
+    /// new refresh token, or the old one if the server didn't replace it. Returns why only the access
+    /// token couldn't be saved.
+    async fn save_response(
+        &self,
+        state: &mut LoginState,
+        current: &SecretString,
+        token: Option<(&Token, &RequestedAt)>,
+        knows_age: bool,
+    ) -> Result<Option<BoxError>, Error> {
+        let Some(lock) = &state.lock else {
+            return Ok(None);
+        };
+        let is_replaced = state.unsaved.is_some();
+        // Without a lock and an age, no other process could use the access token.
+        let is_shared = token.is_some() && (knows_age || !lock.is_none());
+        if !is_replaced && !is_shared {
+            return Ok(None);
+        }
+        let record = self.record(current.clone(), token);
+        let record = record.with_id_token(state.id_token_of(current));
+        match self.store.save(record.encode(), lock).await {
+            Ok(()) => {
+                state.unsaved = None;
+                Ok(None)
+            }
+            Err(error) if is_replaced => Err(not_saved_yet(error)),
+            Err(error) => Ok(Some(error)),
+        }
+    }
+}
+
+/// Returns the refresh token to send now.
+fn refresh_token(state: &LoginState, saved: Option<&Loaded>) -> Result<SecretString, Error> {
+    let token = saved.map(|saved| saved.record.refresh_token());
+    let Some(token) = token.filter(|token| !token.expose_secret().is_empty()) else {
+        return Err(login_required("there is no refresh token"));
+    };
+    match &state.refused {
+        Some(refused) if is_same(refused, token) => {
+            let what = "the server refused this refresh token before, so it isn't sent again";
+            Err(login_required(what))
+        }
+        _ => Ok(token.clone()),
     }
 }
 
@@ -308,15 +488,21 @@ token_param_setters!(RefreshToken, (params), [resource, param, assume_lifetime])
 
 impl TokenSource for RefreshToken {
     async fn fetch(&self, reason: Reason) -> Result<Token, Error> {
-        let mut state = self.state.lock().await;
+        let mut state = StateGuard(self.state.lock().await);
+        if reason == Reason::Refused {
+            state.known.record_refusal();
+        }
         // Any reason but `First` means that the initial token was refused or is about to expire.
         state.initial_token.take_if(|_| reason != Reason::First);
         let initial = state.initial_token.as_ref();
-        if let Some(token) = initial.and_then(InitialToken::unexpired) {
-            return Ok(token);
-        }
-        let response = self.refresh(&mut state).await?;
-        self.params.token(&self.client, response)
+        let token = match initial.and_then(InitialToken::unexpired) {
+            Some(token) => Ok(token),
+            None => self.shared_or_new(&mut state, reason).await,
+        };
+        self.unlock(&mut state).await;
+        let token = token?;
+        state.known.record_latest(&token);
+        Ok(token)
     }
 
     /// Revokes the access token. Revokes the refresh token only if `log_out_on_close` is set,
@@ -342,14 +528,18 @@ impl TokenSource for RefreshToken {
         self.origins.iter().cloned().chain(own).collect()
     }
 
+    /// Returns the time for the lock and for a token request, if the default is shorter.
+    fn fetch_timeout(&self) -> Option<Duration> {
+        let request_time = self.client.endpoint.http.timeout;
+        let needed = self.lock_timeout.saturating_add(request_time);
+        let needed = needed.saturating_add(Duration::from_secs(5));
+        (needed > FETCH_TIMEOUT).then_some(needed)
+    }
+
     /// Returns `true`, because a server may replace the refresh token at any use (RFC 6749 §6).
     fn has_one_time_grant(&self) -> bool {
         true
     }
-}
-
-fn is_same(one: &SecretString, other: &SecretString) -> bool {
-    one.expose_secret() == other.expose_secret()
 }
 
 fn login_required(what: &'static str) -> Error {
@@ -359,6 +549,17 @@ fn login_required(what: &'static str) -> Error {
 fn not_loaded(error: BoxError) -> Error {
     let message = "could not read the refresh token from its store";
     Error::new(Kind::Source, message).with_source(error)
+}
+
+fn not_deleted(error: BoxError) -> Error {
+    let message = "could not delete the login from its store; the server no longer accepts it";
+    Error::new(Kind::Source, message).with_source(error)
+}
+
+/// Makes the error for a refresh token that the next attempt saves first.
+fn not_saved_yet(error: BoxError) -> Error {
+    let message = "could not save the new refresh token, so the new access token isn't used";
+    Error::new(Kind::Transient, message).with_source(error)
 }
 
 fn not_saved(error: BoxError) -> Error {

@@ -1,9 +1,11 @@
 //! The token request parameters that several grants have in common, and the setters for them.
 
 use std::fmt;
+use std::hash::{DefaultHasher, Hasher};
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
+use zeroize::Zeroizing;
 
 use crate::error::{Error, Kind};
 use crate::http_client::token_response::{ASSUMED_LIFETIME, TokenResponse};
@@ -144,6 +146,37 @@ impl TokenParams {
         for (name, value) in &self.extra_params {
             params.push_secret(name, value.expose_secret());
         }
+    }
+
+    /// Returns a digest of the parameters and of the client's id. Two processes with the same digest
+    /// can use each other's tokens. The order of scopes, audiences, resources and extra params
+    /// doesn't matter.
+    ///
+    /// The hash needn't resist attacks, because the digest is stored beside the tokens. It must be
+    /// the same in all processes.
+    pub(crate) fn digest(&self, client: &Client) -> String {
+        let mut lines = vec![Zeroizing::new(format!("client {:?}", client.id()))];
+        let mut add = |name: &str, value: &str| {
+            lines.push(Zeroizing::new(format!("{name:?} {value:?}")));
+        };
+        self.scope.split(' ').for_each(|word| add("scope", word));
+        self.audiences
+            .iter()
+            .for_each(|audience| add("audience", audience));
+        self.resources
+            .iter()
+            .for_each(|resource| add("resource", resource));
+        for (name, value) in &self.extra_params {
+            add(name, value.expose_secret());
+        }
+        lines.sort_by(|one, other| one.as_str().cmp(other.as_str()));
+        // A new `DefaultHasher` has fixed keys.
+        let mut hasher = DefaultHasher::new();
+        for line in lines {
+            hasher.write(line.as_bytes());
+            hasher.write(b"\n");
+        }
+        format!("{:016x}", hasher.finish())
     }
 
     /// Makes the token of a response. Without a scope in the response, the token has the requested

@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::initial_token::{InitialToken, RequestedAt};
-use super::refresh_store::DynRefreshTokenStore;
+use super::login_lock::{LOCK_TIMEOUT, LockAttempts, unlock};
+use super::refresh_store::{DynRefreshTokenStore, LoginLock};
 use super::refresh_token::RefreshToken;
 use super::token_params::{Reserved, TokenParams};
 use crate::error::{Error, Kind};
@@ -19,7 +20,7 @@ pub(crate) const LOGIN_REFUSED: &str = "the user or the server refused the login
 pub(crate) struct UserLogin {
     pub(crate) client: Client,
     pub(crate) params: TokenParams,
-    /// The store of the refresh token. `None` means that the refresh token is kept in memory.
+    /// The store of the login. `None` means that the refresh token is kept in memory.
     pub(crate) store: Option<Arc<dyn DynRefreshTokenStore>>,
 }
 
@@ -39,28 +40,45 @@ impl UserLogin {
         })
     }
 
-    /// Exchanges the grant for tokens. Saves the refresh token before it reads the access token.
+    /// Exchanges the grant for tokens. Saves the login before it returns, even if the response has no
+    /// usable access token.
+    ///
+    /// Takes the store's lock first. So a process that refreshes the old login can't replace the new
+    /// login, and no code is spent if the login couldn't be saved.
     ///
     /// If the access token is unusable, the refresh token may still be usable. Without a store, an
     /// error would lose the refresh token, so the source starts with the refresh token instead. The
     /// same applies if the error may pass by itself, because the grant can't be used again.
-    pub(crate) async fn exchange<'a>(
+    pub(crate) async fn exchange<'a>(&'a self, grant: Params<'a>) -> Result<RefreshToken, Error> {
+        let Some(store) = &self.store else {
+            return self.exchange_with_lock(grant, None).await;
+        };
+        let request_time = self.client.endpoint.http.timeout;
+        let attempts = LockAttempts::new(&**store, LOCK_TIMEOUT, request_time);
+        let lock = attempts.lock().await?;
+        let exchanged = self.exchange_with_lock(grant, Some((store, &lock))).await;
+        unlock(&**store, lock).await;
+        exchanged
+    }
+
+    async fn exchange_with_lock<'a>(
         &'a self,
         mut grant: Params<'a>,
+        store: Option<(&Arc<dyn DynRefreshTokenStore>, &LoginLock)>,
     ) -> Result<RefreshToken, Error> {
         let requested_at = RequestedAt::now();
         // Adds the resources to the token request as well (RFC 8707 §2.2).
         self.params.add_resources_to(&mut grant);
         let response = self.client.endpoint.request_unjudged(grant).await?;
-        let refresh_token = response.refresh_token.clone();
-        let (client, store) = (self.client.clone(), self.store.clone());
-        let source = RefreshToken::logged_in(client, store, response.refresh_token).await?;
+        let token = response.rest;
+        let token = token.and_then(|rest| self.params.token(&self.client, rest));
+        let issued = token.as_ref().ok().map(|token| (token, &requested_at));
+        let (client, refresh_token) = (self.client.clone(), response.refresh_token);
+        let store = store.map(|(store, lock)| (Arc::clone(store), lock));
+        let source = RefreshToken::logged_in(client, store, refresh_token.clone(), issued).await?;
         let source = source
             .assume_lifetime(self.params.assumed_lifetime())
             .with_origins(self.params.origins());
-        let token = response
-            .rest
-            .and_then(|it| self.params.token(&self.client, it));
         let token = match token {
             Ok(token) => token,
             Err(error) if refresh_token.is_some() && self.may_be_ignored(&error) => {

@@ -5,7 +5,7 @@ use crate::support::tree::{rust_files, text};
 
 /// For each row in the table of defaults: its first words, the file of the figure, and the name of
 /// the figure.
-const FIGURES: [(&str, &str, &str); 33] = [
+const FIGURES: [(&str, &str, &str); 34] = [
     (
         "a token is refreshed this long",
         "cache/expiry.rs",
@@ -134,6 +134,11 @@ const FIGURES: [(&str, &str, &str); 33] = [
         "metadata is cached for",
         "oauth2/discovery/document.rs",
         "LIFETIME",
+    ),
+    (
+        "wait for the lock of a login",
+        "oauth2/grants/login_lock.rs",
+        "LOCK_TIMEOUT",
     ),
     ("lease of a [`Fleet`]", "fleet/settings.rs", "LEASE_TIME"),
     (

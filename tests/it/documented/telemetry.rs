@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tower::{Layer, ServiceExt};
 use tower_auth::cache::Quota;
+use tower_auth::oauth2::{Client, RefreshToken};
 use tower_auth::{Error, Reason, Token};
 use tower_auth_test::{Api, ScriptedSource, Step};
 
@@ -12,9 +13,10 @@ use crate::documented::page::{self, Words, quoted};
 #[cfg(feature = "fleet")]
 use crate::support::breakable_store;
 use crate::support::log::{Line, listen};
+use crate::support::refresh_store::{LockingStore, StoreFault};
 use crate::support::request;
 use crate::support::scenarios::{FailingClose, errors, orders, refuse_without_replay};
-use crate::support::token_server::TokenServer;
+use crate::support::token_server::{ID, TokenServer, URL};
 use crate::support::tree::{code, rust_files, text};
 
 const PAGE: &str = include_str!("../../../src/docs/watching.md");
@@ -104,6 +106,12 @@ async fn all_events() {
         now.as_secs() + 60
     );
     let source = TokenServer::new(200, date).client();
+    orders(source).token().await.unwrap();
+    let store = LockingStore::holding("refresh-0");
+    store.breaks("save", StoreFault::Fails);
+    let client = Client::public(URL, ID).unwrap();
+    let client = client.transport(TokenServer::issuing().transport());
+    let source = RefreshToken::stored(client, store);
     orders(source).token().await.unwrap();
     #[cfg(feature = "fleet")]
     breakable_store::all_events().await;

@@ -6,9 +6,12 @@ mod client_credentials;
 mod device_authorization;
 mod id_tokens;
 mod jwt_bearer;
+mod login_sharing;
 #[cfg(feature = "redirect-listener")]
 mod redirect_listener;
 mod refresh_token;
 mod refresh_token_file;
 mod saved_first;
+#[cfg(feature = "fleet")]
+mod shared_login;
 mod token_exchange;

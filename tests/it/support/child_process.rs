@@ -14,8 +14,20 @@ pub(crate) struct ChildProcess {
 impl ChildProcess {
     /// Runs one test of a module and passes it a path. `room` is the `module_path!` of that module.
     pub(crate) fn start(room: &str, test: &str, place: &Path) -> Self {
+        Self::start_as(None, room, test, place)
+    }
+
+    /// Runs the test as another user. Only root can do so.
+    pub(crate) fn start_as(user: Option<u32>, room: &str, test: &str, place: &Path) -> Self {
         let (_, room) = room.split_once("::").unwrap();
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        #[cfg(unix)]
+        if let Some(user) = user {
+            std::os::unix::process::CommandExt::uid(&mut command, user);
+        }
+        #[cfg(not(unix))]
+        let _ = user;
+        let mut child = command
             .args(["--exact", &format!("{room}::{test}"), "--nocapture"])
             .env(PLACE, place)
             .stdout(Stdio::piped())

@@ -254,7 +254,7 @@ async fn the_remaining_time_comes_from_the_file_system_and_not_from_a_clock_of_t
     assert_eq!(remaining().await, None);
     // The clock was set back after the save, so nothing is known of the value's age.
     file.set_modified(now + LONG).unwrap();
-    assert_eq!(remaining().await, None);
+    assert_eq!(remaining().await, Some(Duration::ZERO));
 }
 
 #[cfg(unix)]
@@ -376,4 +376,104 @@ fn a_lease_is_free_though_a_child_is_being_started_as_it_is_dropped() {
         stop.store(true, std::sync::atomic::Ordering::SeqCst);
         assert!(all_free);
     });
+}
+
+/// After `kill -9` during a save, the next process with the lease finds the file that was written.
+#[tokio::test]
+async fn a_complete_successor_is_picked_up_and_an_incomplete_one_is_removed() {
+    let (_folder, store) = store();
+    save(&store, b"next").await;
+    let whole = fs::read(token(&store)).unwrap();
+    let next = store.folder().join(format!("{KEY}.token.next"));
+    for length in 0..=whole.len() {
+        save(&store, b"first").await;
+        fs::write(&next, whole.get(..length).unwrap()).unwrap();
+        #[cfg(unix)]
+        set_mode(&next, 0o600);
+        assert_eq!(load(&store).await.as_deref(), Some(&b"first"[..]));
+        drop(store.lease(KEY, LONG).await.unwrap().unwrap());
+        let expected = match length == whole.len() {
+            true => b"next".as_slice(),
+            false => b"first",
+        };
+        assert_eq!(
+            load(&store).await.as_deref(),
+            Some(expected),
+            "cut to {length}"
+        );
+        assert!(!next.exists(), "cut to {length}");
+    }
+}
+
+/// This isn't a test of its own: it is the process that the test below kills.
+#[tokio::test]
+#[allow(clippy::print_stdout)]
+async fn saves_until_it_is_killed() {
+    let Some(folder) = child_process::place() else {
+        return;
+    };
+    let store = FileStore::new(folder);
+    for number in 0_u64.. {
+        save(
+            &store,
+            &[number.to_string().as_bytes(), &[b'x'; 20_000]].concat(),
+        )
+        .await;
+        println!("saved {number}");
+    }
+}
+
+#[tokio::test]
+async fn kill_9_during_a_save_leaves_nothing() {
+    for round in 0..30_u32 {
+        let (_folder, store) = store();
+        let mut saving =
+            ChildProcess::start(module_path!(), "saves_until_it_is_killed", store.folder());
+        drop(saving.lines().find(|line| line.starts_with("saved")));
+        for _ in 0..round * 5_000 {
+            std::hint::spin_loop();
+        }
+        saving.kill();
+        drop(store.lease(KEY, LONG).await.unwrap().unwrap());
+        let files = fs::read_dir(store.folder()).unwrap();
+        let mut files: Vec<PathBuf> = files.map(|file| file.unwrap().path()).collect();
+        files.sort();
+        assert_eq!(files, [lock(&store), token(&store)]);
+        assert!(load(&store).await.unwrap().ends_with(&[b'x'; 20_000]));
+    }
+}
+
+/// With a link, another user could choose the folder. The sticky bit doesn't prevent this.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_folder_behind_a_link_that_others_could_have_made_is_refused() {
+    let (folder, own) = store();
+    save(&own, b"planted").await;
+    let shared = tempfile::tempdir().unwrap();
+    let link = shared.path().join("link");
+    std::os::unix::fs::symlink(own.folder(), &link).unwrap();
+    set_mode(shared.path(), 0o1777);
+    for path in [link.clone(), link.join(""), link.join("../tokens")] {
+        for error in refusals(&FileStore::new(path)).await {
+            let advice = format!("`chmod go-w {}`", shared.path().display());
+            assert!(
+                error.contains(&advice) && !error.contains("planted"),
+                "{error}"
+            );
+        }
+    }
+    set_mode(shared.path(), 0o755);
+    assert!(load(&FileStore::new(link)).await.is_some());
+    drop(folder);
+}
+
+/// A save without its lease must not disturb the save of another process.
+#[tokio::test]
+async fn a_save_without_the_lease_waits_for_no_one_and_saves_nothing() {
+    let (_folder, store) = store();
+    let held = store.lease(KEY, LONG).await.unwrap().unwrap();
+    let lost = Lease::new(0);
+    assert!(!store.save(KEY, b"older", LONG, &lost).await.unwrap());
+    assert!(store.save(KEY, b"newer", LONG, &held).await.unwrap());
+    assert_eq!(load(&store).await.as_deref(), Some(&b"newer"[..]));
 }
