@@ -16,11 +16,11 @@ use crate::source::token_source::DynTokenSource;
 use crate::token::extra_fields::ExtraFields;
 use crate::token::issued_token::{Expiry, RefreshHint, StoredAs, Token};
 
-/// The maximum length of an encoded token, in bytes, without the fields that no request needs. It is
-/// several times the length of any token that fits in a header.
+/// The maximum length of an encoded token in bytes, without its ID token and its extra fields. This
+/// is several times the length of any token that fits in a header.
 const LONGEST: usize = 64 * 1024;
 
-/// The maximum length with these fields: the ID token and the extra fields of the response.
+/// The maximum length of an encoded token in bytes, with its ID token and its extra fields.
 const LONGEST_WITH_DETAILS: usize = 2 * LONGEST;
 
 /// The JSON form of what a store keeps under one key.
@@ -181,20 +181,21 @@ pub(crate) fn encode(record: &SharedRecord, now: Moment) -> Result<Option<Encode
     if length > LONGEST_WITH_DETAILS {
         return Err(NotShareable);
     }
-    // A buffer that grows leaves copies in memory that aren't zeroized.
+    // The capacity is exact, because a buffer that grows leaves copies in memory that aren't
+    // zeroized.
     let mut bytes = Zeroizing::new(Vec::with_capacity(length));
     serde_json::to_writer(&mut *bytes, &encoded).map_err(|_| NotShareable)?;
     Ok(Some(Encoded { bytes, ttl }))
 }
 
-/// Returns the length of the JSON, without making it.
+/// Returns the length of the JSON in bytes, without storing the JSON.
 fn length(encoded: &EncodedRecord<'_>) -> Result<usize, NotShareable> {
     let mut length = Length(0);
     serde_json::to_writer(&mut length, encoded).map_err(|_| NotShareable)?;
     Ok(length.0)
 }
 
-/// Counts the bytes that are written.
+/// A writer that only counts the bytes.
 struct Length(usize);
 
 impl io::Write for Length {

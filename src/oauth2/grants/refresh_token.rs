@@ -50,9 +50,9 @@ const RESERVED: Reserved = &[
 /// - If another process has the lock for longer than the [lock timeout](Self::lock_timeout), the
 ///   fetch fails with a [transient](Error::is_transient) error, and nothing is sent. Until its
 ///   expiry, the current access token stays in use.
-/// - If the server no longer accepts the refresh token (`invalid_grant`, or a
-///   [code of the server's own](crate::oauth2::TokenResponseFormat::login_required_code)), the error
-///   [requires a login](Error::is_login_required). The source doesn't send the refused token again. If the
+/// - If the server no longer accepts the refresh token (`invalid_grant`, or a [code that you
+///   set](crate::oauth2::TokenResponseFormat::login_required_code)), the error [requires a
+///   login](Error::is_login_required). The source doesn't send the refused token again. If the
 ///   store contains another token, from another process or a new login, the source sends the other
 ///   token.
 ///
@@ -60,7 +60,7 @@ const RESERVED: Reserved = &[
 /// | --- | --- |
 /// | [`scope`](Self::scope) | none: the scope of the login |
 /// | [`resource`](Self::resource) | none: the server uses the resources of the login |
-/// | [`response_format`](Self::response_format) | that of the client |
+/// | [`response_format`](Self::response_format) | the client's format |
 /// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, used if neither `expires_in` nor a JWT's `exp` is present |
 /// | [`lock_timeout`](Self::lock_timeout) | 15 s |
 /// | [`log_out_on_close`](Self::log_out_on_close) | off: the login stays valid after the process ends |
@@ -149,7 +149,7 @@ impl RefreshToken {
         self
     }
 
-    /// Sets the ID token of the login, and the refresh token of the same login.
+    /// Sets the ID token of the login, and the refresh token from the same response.
     #[must_use]
     pub(crate) fn with_id_token(mut self, id_token: &str, refresh_token: SecretString) -> Self {
         let id_token = SecretString::from(id_token);
