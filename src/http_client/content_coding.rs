@@ -1,5 +1,5 @@
-//! The content codings of a response, such as gzip (RFC 9110 §8.4): which codings the requests of
-//! this crate accept, and how a body is decoded.
+//! The content codings of a response, such as gzip (RFC 9110 §8.4): the codings that requests
+//! accept, and the decoding of a body.
 
 use std::borrow::Cow;
 

@@ -22,8 +22,8 @@ pub(super) struct OpenSessions {
 
 struct OpenSession {
     jar: Arc<CookieJar>,
-    /// All tokens of the session are clones of this token, so that the cache takes the refusal of
-    /// any of them as a refusal of the session.
+    /// All tokens of the session are clones of this token. So the cache takes a refusal of any of
+    /// these tokens as a refusal of the session.
     token: Token,
 }
 

@@ -65,9 +65,9 @@ use crate::token::request_head::RequestHead;
 /// in again.
 ///
 /// Any response may set cookies. Later requests send these cookies (RFC 6265 §5.3). If a response
-/// with a success status (2xx, or 304) sets the session's cookies with a later expiry, the response
-/// *renews* the session. The source then doesn't log in again until shortly before that expiry. If
-/// each response renews the session, one login is enough while requests are sent. A session cookie
+/// with a success status (2xx or 304) sets the session's cookies with a later expiry, it *renews*
+/// the session. The source then doesn't log in again until shortly before that expiry. If each
+/// response renews the session, one login is enough while requests are sent. A session cookie
 /// without an expiry also renews the session.
 ///
 /// After a 401, 403, 419 or 440, only a later success can renew the session. Many servers set the
@@ -195,7 +195,7 @@ impl Session {
     /// A request is unsafe unless its method is GET, HEAD, OPTIONS or TRACE (RFC 9110 §9.2.1). The
     /// logout also gets the header. The header contains the current value of the cookie,
     /// percent-decoded as in axios and Angular. The caller's own cookie has precedence over the
-    /// stored cookie, as in the `Cookie` header. If there is no such cookie, the request is sent
+    /// stored cookie, as in the `Cookie` header. If both cookies are missing, the request is sent
     /// without the header.
     ///
     /// If the caller has set the header, the caller's value stays. With

@@ -563,7 +563,7 @@ async fn a_response_without_a_token_says_what_the_server_said() {
         error.to_string().contains("errmsg: invalid appid"),
         "{error}"
     );
-    // A response with an access token isn't a refusal, so the error doesn't quote it.
+    // A response with an access token isn't a refusal, so the error doesn't quote `message`.
     let body = json!({"access_token": "t", "expires_in": "soon", "message": "hello"});
     assert!(!refused(200, body).await.to_string().contains("hello"));
 }

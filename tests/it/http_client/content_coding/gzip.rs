@@ -224,7 +224,7 @@ async fn a_bomb_takes_no_memory() {
         "{error}"
     );
     assert!(memory.bytes_max < 512 * 1024, "{memory:?}");
-    // If an error page is a bomb, the caller still gets the error.
+    // If an error page is such a bomb, the caller still gets the server's refusal.
     let error = fetch(coded(503, &[b"gzip"], bomb)).await.unwrap_err();
     assert!(error.is_denied() && error.is_transient(), "{error}");
     // The data contains 1000 empty members.

@@ -137,7 +137,7 @@ async fn a_session_that_some_responses_renew_is_one_login() {
 #[tokio::test(start_paused = true)]
 async fn one_renewal_delays_the_next_login() {
     let sessions = Sessions::default();
-    // The request after 2 s renews the session, which then lasts 12 s.
+    // The request at 2 s renews the session, which then ends at 12 s.
     let site = Site::new(move |asked| sessions.respond(asked, asked.requests == 4));
     let cache = paused(site.session()).build();
     let start = Instant::now();

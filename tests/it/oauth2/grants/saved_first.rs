@@ -312,7 +312,7 @@ async fn a_refresh_token_in_another_format_is_saved_first() {
     }
 }
 
-/// The format wants the refresh token in `authed_user`, but each body has only another one.
+/// The format names a refresh token in `authed_user`. Each body has one only in another place.
 #[tokio::test]
 async fn the_refresh_token_of_another_token_is_not_saved() {
     let format = || {
