@@ -16,11 +16,11 @@ use crate::source::token_source::DynTokenSource;
 use crate::token::extra_fields::ExtraFields;
 use crate::token::issued_token::{Expiry, RefreshHint, StoredAs, Token};
 
-/// The maximum length of an encoded token in bytes, without its ID token and its extra fields. This
-/// is several times the length of any token that fits in a header.
+/// The maximum length of an encoded record in bytes, without the token's ID token and extra fields.
+/// This is several times the length of any token that fits in a header.
 const LONGEST: usize = 64 * 1024;
 
-/// The maximum length of an encoded token in bytes, with its ID token and its extra fields.
+/// The maximum length of an encoded record in bytes, with the token's ID token and extra fields.
 const LONGEST_WITH_DETAILS: usize = 2 * LONGEST;
 
 /// The JSON form of what a store keeps under one key.
