@@ -1,5 +1,5 @@
-//! Encodes what the processes of a fleet share: a token, with everything that another process needs
-//! to use it, and the failure of the last fetch.
+//! Encodes what the processes of a fleet share: a token and the failure of the last fetch. The
+//! encoding contains everything that another process needs to use the token.
 
 use std::borrow::Cow;
 use std::io;
@@ -26,8 +26,7 @@ const LONGEST_WITH_DETAILS: usize = 2 * LONGEST;
 /// The JSON form of what a store keeps under one key.
 ///
 /// All times are relative, in milliseconds, because the clocks of two processes may differ. The
-/// reader knows how long ago the record was saved: `kept` minus the time that the store still keeps
-/// the record.
+/// time since the save is `kept` minus the time for which the store still keeps the record.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct EncodedRecord<'a> {
@@ -55,8 +54,8 @@ struct EncodedToken<'a> {
     /// The whole lifetime of the token, counted from the start of the fetch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     lifetime: Option<u64>,
-    /// When the source wants a refresh: after this time since the start of the fetch
-    /// (`refresh_after`), or within the last part of the lifetime (`refresh_within`).
+    /// When the source wants a refresh. `refresh_after` counts from the start of the fetch.
+    /// `refresh_within` is the last part of the lifetime.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     refresh_after: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -30,8 +30,8 @@ pub(crate) const ASSUMED_LIFETIME: Duration = Duration::from_secs(60 * 60);
 
 pub(crate) const RESPONSE: &str = "the token endpoint's reply";
 
-/// A response of which only the refresh token has been read. The caller saves that token before it
-/// looks at the rest, because the server may have revoked the previous refresh token.
+/// A response of which at least the refresh token has been read. The caller saves that token even
+/// if the rest is unusable, because the server may have revoked the previous refresh token.
 #[must_use]
 pub(crate) struct UnjudgedResponse {
     /// The next refresh token (RFC 6749 §6), if the response contains a refresh token.

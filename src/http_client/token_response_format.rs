@@ -26,9 +26,9 @@ use crate::token::extra_fields::ExtraFields;
 /// | Supabase | `error_code` and `msg` | [`error_code_field`](Self::error_code_field), [`error_description_field`](Self::error_description_field), `login_required_code` |
 ///
 /// Fields are JSON pointers (RFC 6901): `/data/token` is the field `token` of the object `data`. In
-/// a form, `/token` is the parameter `token`. In every format, a new refresh token is saved before
-/// the rest of its response is read. [`Token::extra`](crate::Token::extra) returns the fields for
-/// which a token has no method.
+/// a form, `/token` is the parameter `token`. In every format, a new refresh token is saved even if
+/// the rest of its response is unusable. [`Token::extra`](crate::Token::extra) returns the fields
+/// for which a token has no method.
 ///
 /// # GitHub
 ///

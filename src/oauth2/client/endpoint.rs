@@ -49,8 +49,8 @@ impl TokenEndpoint {
         self.request_unjudged(grant).await?.rest
     }
 
-    /// Requests a token like [`request`](Self::request). The caller must save the response's refresh
-    /// token before it looks at the rest of the response.
+    /// Requests a token like [`request`](Self::request). The caller must save the response's
+    /// refresh token before it returns, even if the rest of the response is unusable.
     pub(crate) async fn request_unjudged(
         &self,
         grant: Params<'_>,

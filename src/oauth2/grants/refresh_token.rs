@@ -289,7 +289,7 @@ impl RefreshToken {
 
     /// Returns an access token: a token that another process saved, or a new one.
     async fn shared_or_new(&self, state: &mut LoginState, reason: Reason) -> Result<Token, Error> {
-        // The time counts from before the first load: a login that changes later is younger.
+        // The time starts before the first load, because a login that changes later is younger.
         let mut wanted = Wanted::new(reason, &self.client, self.params.digest(&self.client));
         let found = self.load().await?;
         let usable = wanted.look_first(found.as_ref(), &state.known);
@@ -438,8 +438,8 @@ impl RefreshToken {
     }
 
     /// Saves the refresh token and the access token of a response in one record. `current` is the
-    /// new refresh token, or the old one if the server didn't replace it. Returns why only the access
-    /// token couldn't be saved.
+    /// new refresh token, or the old one if the server didn't replace it. If only the access token
+    /// can't be saved, returns the reason.
     async fn save_response(
         &self,
         state: &mut LoginState,
