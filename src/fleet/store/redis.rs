@@ -169,8 +169,8 @@ const FENCE_OF: &str = "
         return '0000000000000000'
     end";
 
-/// Returns nothing, or the value and its remaining time. For a foreign value, returns only a
-/// number: its length, or -1 if it is no string, or -2 if it never expires.
+/// Returns nothing, or the value and its remaining time. For a foreign value, returns only its
+/// length, or -1 if it is no string, or -2 if it never expires.
 static LOAD: LazyLock<Script> = LazyLock::new(|| {
     Script::new(&format!(
         "{IS_WRONG_TYPE}

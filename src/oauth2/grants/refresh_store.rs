@@ -204,8 +204,8 @@ pub struct LoginLock {
 }
 
 impl LoginLock {
-    /// Makes a lock that keeps a value, such as a locked file or the number of a lease, as long as
-    /// the lock exists.
+    /// Makes a lock that keeps a value while the lock exists. The value may be a locked file or the
+    /// number of a lease, for example.
     pub fn holding(guard: impl Any + Send + Sync) -> Self {
         let guard: Box<dyn Any + Send + Sync> = Box::new(guard);
         Self { guard: Some(guard) }

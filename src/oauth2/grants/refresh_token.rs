@@ -39,17 +39,17 @@ const RESERVED: Reserved = &[
 ///
 /// - A new refresh token in a response replaces the old token. Without a new token, the old token
 ///   stays in use.
-/// - The source saves a new refresh token in the [store](RefreshTokenStore) before it returns
-///   anything, even if the rest of the response is unusable. So an unusable access token doesn't end
-///   the login. If saving fails, the fetch fails. The next fetch first saves the refresh token.
+/// - The source saves a new refresh token in the [store](RefreshTokenStore) before it returns a
+///   token or an error. So an unusable access token doesn't end the login. If saving fails, the
+///   fetch fails. The next fetch first saves the refresh token.
 /// - A token without an [ID token](Token::id_token) gets the last ID token of the same login.
 /// - Fetches never overlap, so that two requests never send the same rotating token at once. If the
 ///   store has a [lock](RefreshTokenStore#one-process-or-many), this also holds for all processes
 ///   that share the login. Then the first process refreshes the login, and the others use the access
 ///   token that it saved.
 /// - If another process has the lock for longer than the [lock timeout](Self::lock_timeout), the
-///   fetch fails with a [transient](Error::is_transient) error, and nothing is sent. Until its
-///   expiry, the current access token stays in use.
+///   fetch fails with a [transient](Error::is_transient) error. The source then sends nothing. The
+///   current access token stays in use until its expiry.
 /// - If the server no longer accepts the refresh token (`invalid_grant`, or a [code that you
 ///   set](crate::oauth2::TokenResponseFormat::login_required_code)), the error [requires a
 ///   login](Error::is_login_required). The source doesn't send the refused token again. If the

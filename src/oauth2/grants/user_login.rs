@@ -43,8 +43,8 @@ impl UserLogin {
     /// Exchanges the grant for tokens. Saves the login before it returns, even if the response has no
     /// usable access token.
     ///
-    /// Takes the store's lock first. So a process that refreshes the old login can't replace the new
-    /// login, and no code is spent if the login couldn't be saved.
+    /// Takes the store's lock first. So a process that refreshes the old login can't replace the
+    /// new login. If this process can't take the lock, it doesn't send the code.
     ///
     /// If the access token is unusable, the refresh token may still be usable. In two cases, this
     /// method ignores the error and returns a source that starts with the refresh token:
