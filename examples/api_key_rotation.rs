@@ -17,8 +17,8 @@ use support::{KeyServer, Report};
 use tower::{Layer, ServiceExt};
 use tower_auth::{ApiKey, Auth, AuthLayer};
 
-/// How long both keys stay valid. This must be longer than a request takes, and longer than the API
-/// needs to accept the new key on all its servers.
+/// The pause after each step. Within this time, all servers of the API must accept a new key, and
+/// requests with the previous key must end.
 const TRANSITION: Duration = Duration::from_millis(500);
 
 static ANSWERED: AtomicUsize = AtomicUsize::new(0);

@@ -21,9 +21,10 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 /// [`code`](Error::code) and [`description`](Error::description). [`Display`](fmt::Display) prints
 /// this error only; [`source`](StdError::source) returns its cause.
 ///
-/// The text of an error never contains a secret or a token. Of a server's response, it contains only
-/// the fields of RFC 6749 §5.2, and other fields with which servers explain an error, such as
-/// `message` and `error_code`. These fields are shortened, and control characters are removed.
+/// The text of an error never contains a secret or a token. From the body of a token response, the
+/// text contains only fields that explain the error. These are the fields of RFC 6749 §5.2, and
+/// others such as `message` and `error_code`. They are shortened, and control characters are
+/// removed.
 ///
 /// # Example
 ///
@@ -133,10 +134,10 @@ pub(crate) struct Reply {
     pub(crate) status: Option<StatusCode>,
     pub(crate) code: Option<String>,
     pub(crate) description: Option<String>,
-    /// What a response says in other fields than those of the RFC.
+    /// The texts of fields that RFC 6749 doesn't define, such as `message`.
     pub(crate) remarks: Option<String>,
     pub(crate) retry_after: Option<Duration>,
-    /// Whether the user's settings say that the code means an invalid grant.
+    /// Whether the code is a `login_required_code` of the response format.
     pub(crate) is_invalid_grant: bool,
 }
 
@@ -490,8 +491,8 @@ impl Error {
     }
 
     /// Returns `true` if the grant is invalid, expired or revoked (`invalid_grant`, RFC 6749 §5.2).
-    /// A grant is a code, a refresh token or an assertion. Other codes count if
-    /// [`login_required_code`](crate::oauth2::TokenResponseFormat::login_required_code) names them.
+    /// A grant is a code, a refresh token or an assertion. Codes that are set with
+    /// [`login_required_code`](crate::oauth2::TokenResponseFormat::login_required_code) also count.
     pub fn is_invalid_grant(&self) -> bool {
         self.has_code("invalid_grant") || self.reply().is_some_and(|reply| reply.is_invalid_grant)
     }
@@ -526,8 +527,9 @@ impl Error {
     }
 
     /// Returns the `error` code of the token endpoint's response (RFC 6749 §5.2), such as
-    /// `invalid_client`. For some servers, a
-    /// [setting](crate::oauth2::TokenResponseFormat::error_code_field) names another field.
+    /// `invalid_client`. The setting
+    /// [`error_code_field`](crate::oauth2::TokenResponseFormat::error_code_field) chooses another
+    /// field.
     pub fn code(&self) -> Option<&str> {
         self.reply()?.code.as_deref()
     }

@@ -271,8 +271,8 @@ impl CachedToken {
         self.requested
     }
 
-    /// Takes over the age of `before`, if a source has returned the same token again with another
-    /// expiry.
+    /// Copies the age of `before` if both are the same token. A source may return a token again
+    /// with another expiry.
     pub(crate) fn continue_from(&mut self, before: &Self) {
         if before.token.generation() == self.token.generation() {
             self.issued_before = before.issued_before;

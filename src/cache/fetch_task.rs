@@ -240,8 +240,8 @@ struct Attempts {
 }
 
 impl Attempts {
-    /// Returns the error of a fetch that reached its timeout: the error of the last attempt that
-    /// ended, because this error says what is wrong.
+    /// Returns the error of a fetch that reached its timeout. Prefers the error of the last attempt
+    /// that ended, because this error says what is wrong.
     fn out_of_time(&mut self, limit: Duration) -> Error {
         self.last_error.take().unwrap_or_else(|| {
             let message =

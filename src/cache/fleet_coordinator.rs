@@ -106,7 +106,7 @@ enum NotCoordinated {
     FailedElsewhere,
 }
 
-/// What this process knew of the store's contents.
+/// What this process knew of the store's contents when the fetch started.
 struct KnownRecord {
     /// The id of the failure.
     failure: Option<u64>,
@@ -128,7 +128,7 @@ struct HeldLease {
     lease: Lease,
     /// How long the lease lasts without a renewal.
     ttl: Duration,
-    /// When this process stops to renew the lease. `None` with a one-time grant.
+    /// When this process stops renewing the lease. `None` with a one-time grant.
     latest_end: Option<Instant>,
     /// When this process requested the lease or its last renewal. The store counts from a later
     /// time.
@@ -264,8 +264,8 @@ impl Coordinator {
             Reason::Stale | Reason::Forced => {
                 cached.freshness(now) == Freshness::Fresh && !is_latest
             }
-            // If this process's clock says that the token has expired, and the store's clock that it
-            // hasn't, this process fetches another token.
+            // A token that the store still has may have expired by the clock of this process. Then
+            // this process fetches another token.
             Reason::Expired => cached.freshness(now) != Freshness::Expired && !is_latest,
             Reason::First | Reason::Refused => cached.freshness(now) != Freshness::Expired,
         }
@@ -535,7 +535,8 @@ impl Coordinator {
 }
 
 impl HeldLease {
-    /// Returns whether the lease should still exist. If not, the store has lost it.
+    /// Returns whether the store should still have the lease. If the store doesn't have it, the
+    /// store lost it.
     fn is_in_time(&self) -> bool {
         self.extended.elapsed() < self.ttl && !self.has_ended()
     }

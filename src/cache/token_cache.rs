@@ -276,8 +276,9 @@ impl TokenCache {
 
     /// Deletes the token that this cache shares with the other processes of its
     /// [`Fleet`](crate::fleet::Fleet), for example after an incident. No process loads this token
-    /// from the store again. Processes that already use the token, also this process, keep it until
-    /// a server refuses it or it expires. Without a fleet, this method does nothing.
+    /// from the store again. Processes that already use the token keep it until it expires or a
+    /// server refuses it. This includes the calling process. Without a fleet, this method does
+    /// nothing.
     ///
     /// # Errors
     ///

@@ -1,5 +1,5 @@
-//! Encodes what the processes of a fleet share: a token, with everything that another process needs
-//! to use it, and the failure of the last fetch.
+//! Encodes what the processes of a fleet share: a token and the failure of the last fetch. The
+//! encoding contains everything that another process needs to use the token.
 
 use std::borrow::Cow;
 use std::io;
@@ -16,18 +16,17 @@ use crate::source::token_source::DynTokenSource;
 use crate::token::extra_fields::ExtraFields;
 use crate::token::issued_token::{Expiry, RefreshHint, StoredAs, Token};
 
-/// The maximum length of an encoded token, in bytes, without the fields that no request needs. It is
-/// several times the length of any token that fits in a header.
+/// The maximum length of an encoded record in bytes, without the token's ID token and extra fields.
+/// This is several times the length of any token that fits in a header.
 const LONGEST: usize = 64 * 1024;
 
-/// The maximum length with these fields: the ID token and the extra fields of the response.
+/// The maximum length of an encoded record in bytes, with the token's ID token and extra fields.
 const LONGEST_WITH_DETAILS: usize = 2 * LONGEST;
 
 /// The JSON form of what a store keeps under one key.
 ///
 /// All times are relative, in milliseconds, because the clocks of two processes may differ. The
-/// reader knows how long ago the record was saved: `kept` minus the time that the store still keeps
-/// the record.
+/// time since the save is `kept` minus the time for which the store still keeps the record.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct EncodedRecord<'a> {
@@ -55,8 +54,8 @@ struct EncodedToken<'a> {
     /// The whole lifetime of the token, counted from the start of the fetch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     lifetime: Option<u64>,
-    /// When the source wants a refresh: after this time since the start of the fetch
-    /// (`refresh_after`), or within the last part of the lifetime (`refresh_within`).
+    /// When the source wants a refresh. `refresh_after` counts from the start of the fetch.
+    /// `refresh_within` is the last part of the lifetime.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     refresh_after: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -181,20 +180,21 @@ pub(crate) fn encode(record: &SharedRecord, now: Moment) -> Result<Option<Encode
     if length > LONGEST_WITH_DETAILS {
         return Err(NotShareable);
     }
-    // A buffer that grows leaves copies in memory that aren't zeroized.
+    // The capacity is exact, because a buffer that grows leaves copies in memory that aren't
+    // zeroized.
     let mut bytes = Zeroizing::new(Vec::with_capacity(length));
     serde_json::to_writer(&mut *bytes, &encoded).map_err(|_| NotShareable)?;
     Ok(Some(Encoded { bytes, ttl }))
 }
 
-/// Returns the length of the JSON, without making it.
+/// Returns the length of the JSON in bytes, without storing the JSON.
 fn length(encoded: &EncodedRecord<'_>) -> Result<usize, NotShareable> {
     let mut length = Length(0);
     serde_json::to_writer(&mut length, encoded).map_err(|_| NotShareable)?;
     Ok(length.0)
 }
 
-/// Counts the bytes that are written.
+/// A writer that only counts the bytes.
 struct Length(usize);
 
 impl io::Write for Length {

@@ -11,16 +11,16 @@ use crate::error::{Error, Kind, Reply};
 /// How long a failure is kept for the processes that wait. They look at least once in 640 ms.
 const VALID_FOR: Duration = Duration::from_secs(2);
 
-/// The longest `Retry-After` that is shared, as in each process.
+/// The longest `Retry-After` that is shared. Each process has the same limit.
 const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
 
 /// A fetch that failed.
 #[derive(Clone)]
 pub(crate) struct SharedFailure {
-    /// Tells this failure from an earlier one.
+    /// Distinguishes this failure from earlier failures.
     pub(crate) id: u64,
-    /// The error, if it may pass by itself. Other errors may concern only one process, for example
-    /// a process with an old secret.
+    /// The error, if it is transient. Other errors may concern only one process, for example a
+    /// process with an old secret.
     pub(crate) error: Option<Error>,
     /// How long the record is kept from the save on.
     pub(super) valid_for: Duration,
@@ -82,7 +82,7 @@ impl SharedFailure {
         }
     }
 
-    /// Returns the error if the server asked all processes to wait, and the time isn't over.
+    /// Returns the error if the server asked for a pause that hasn't ended.
     pub(crate) fn must_wait(&self) -> Option<Error> {
         let error = self.error.as_ref()?;
         let wait = error.retry_after()?;

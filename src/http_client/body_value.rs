@@ -1,8 +1,8 @@
 //! The body of a response as a tree of values, in JSON or as a form.
 //!
-//! A tree keeps repeated members, because their value is ambiguous. If a body has an error, its tree
-//! contains what precedes the error. serde's own errors are dropped, because they may show a part
-//! of the body.
+//! The tree keeps all values of a repeated member, so that the caller can reject an ambiguous
+//! value. If a body has an error, the tree contains the part before the error. serde's own errors
+//! are dropped, because they may show a part of the body.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -34,7 +34,7 @@ pub(crate) enum Malformed {
     Undecoded(Undecoded),
     Empty,
     NotJson,
-    /// The JSON is valid up to its end, where more is missing.
+    /// The JSON is valid, but ends too early.
     CutOff,
     NotAnObject,
     NotAForm,
@@ -53,14 +53,14 @@ impl Malformed {
     }
 }
 
-/// A body, with its error if it has one.
+/// A parsed body, and its error, if any.
 pub(crate) struct ParsedBody {
     pub(crate) value: BodyValue,
     pub(crate) malformed: Option<Malformed>,
 }
 
-/// How deep a value may be inside others. The contents of deeper values are dropped, because
-/// `serde_json` rejects a body that is much deeper.
+/// The maximum depth of nested values. The contents of deeper values are skipped: `serde_json`
+/// limits the depth of values that it reads, but not of values that it skips.
 const DEEPEST: usize = 32;
 
 /// Reads JSON. Skips a byte order mark, as RFC 8259 §8.1 allows.
@@ -95,7 +95,7 @@ pub(crate) fn parse_form(body: &[u8], is_complete: bool) -> ParsedBody {
         let value = SecretString::from(value.into_owned());
         (name.into_owned(), BodyValue::Text(value))
     });
-    // Excludes other text, such as a page or JSON.
+    // Excludes other text, such as HTML or JSON.
     let is_plain = |b: &u8| !b.is_ascii_control() && !b"<>{}\"".contains(b);
     let malformed = if body.is_empty() {
         Some(Malformed::Empty)
@@ -114,8 +114,8 @@ pub(crate) fn parse_form(body: &[u8], is_complete: bool) -> ParsedBody {
 }
 
 impl BodyValue {
-    /// Returns the values at a JSON pointer, in their order. There are several if a name on the way
-    /// is repeated.
+    /// Returns the values at a JSON pointer, in the order of the body. There are several values if
+    /// the body repeats a name of the pointer.
     pub(crate) fn at(&self, pointer: &str) -> Vec<&Self> {
         json_pointer::names(pointer).fold(vec![self], |values, name| {
             let inner = values.into_iter().map(|value| value.members(&name));
@@ -154,8 +154,8 @@ impl BodyValue {
         }
     }
 
-    /// Returns the members of an object that `is_left_out` doesn't select, as JSON. `is_left_out`
-    /// gets the pointer and the value of each member, also of the members of members.
+    /// Returns the members of an object as JSON, except those that `is_left_out` selects.
+    /// `is_left_out` gets the pointer and the value of each member, at any depth.
     pub(crate) fn members_as_json(
         &self,
         is_left_out: &dyn Fn(&str, &Self) -> bool,
@@ -203,7 +203,8 @@ pub(crate) fn inside(outer: &str, name: &str) -> String {
     format!("{outer}/{}", name.replace('~', "~0").replace('/', "~1"))
 }
 
-/// The place for the next value. The value is put there even if an error follows.
+/// The place where a value is stored. If the value has an error, the part before the error is
+/// stored.
 struct Place<'a> {
     value: &'a mut BodyValue,
     depth: usize,

@@ -63,7 +63,7 @@ pub(crate) enum ReadError {
     Redirect(StatusCode),
     TooLong(StatusCode),
     Broken(BoxError),
-    /// The timeout ended before the body.
+    /// The timeout ended before the body was complete.
     Stalled,
 }
 
@@ -88,8 +88,8 @@ impl EndpointResponse {
         }
     }
 
-    /// Returns the refresh token of a successful response. Also looks for it in a body that can't
-    /// be read. `is_complete` says whether the whole body arrived.
+    /// Returns the refresh token of a successful response. Also searches a body that can't be
+    /// parsed. `is_complete` says whether the whole body arrived.
     pub(crate) fn refresh_token(
         &self,
         fields: &ResponseFields,
@@ -110,8 +110,8 @@ impl EndpointResponse {
         }
     }
 
-    /// Reads the fields, and returns the error of the body, if it has one. The fields are those
-    /// before the error. `is_complete` says whether the whole body arrived.
+    /// Reads the fields of the body, and returns the body's error, if any. Fields after an error
+    /// aren't read. `is_complete` says whether the whole body arrived.
     pub(crate) fn read_fields(&self, is_complete: bool) -> (ResponseFields, Option<Malformed>) {
         let is_complete = is_complete && self.undecoded.is_none();
         let (fields, malformed) = self.format.read(&self.headers, &self.body, is_complete);
@@ -145,8 +145,9 @@ impl PartialResponse {
         }
         let has_ended = !matches!(cut_off, None | Some(ReadError::Stalled));
         if has_ended && !status.is_success() {
-            // A refusal is usable without its body, because the body only explains the refusal. If
-            // the body stalls, another attempt may show whether the refusal is permanent.
+            // A refusal is usable without its body, because the body only explains the refusal. But
+            // if the body stalls, the request fails: another attempt may show whether the refusal
+            // is permanent.
             (bytes, undecoded, cut_off) = (Zeroizing::default(), None, None);
         }
         let response = EndpointResponse {

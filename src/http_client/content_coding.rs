@@ -1,5 +1,5 @@
-//! The content codings of a response, such as gzip (RFC 9110 §8.4): which codings the requests of
-//! this crate accept, and how a body is decoded.
+//! The content codings of a response, such as gzip (RFC 9110 §8.4): the codings that requests
+//! accept, and the decoding of a body.
 
 use std::borrow::Cow;
 
@@ -19,13 +19,13 @@ pub(crate) const ACCEPTED: &str = if cfg!(feature = "gzip") {
     "identity"
 };
 
-/// The maximum number of codings of one body. Without a limit, a server could apply thousands of
-/// codings to a small body that each decoding leaves as it is.
+/// The maximum number of codings of one body. Without a limit, a server could name thousands of
+/// codings for a small body that decodes to itself.
 #[cfg(feature = "gzip")]
 const MOST_CODINGS: usize = 5;
 
-/// How much longer than the decoded body an encoded body may be, in bytes. Data that can't be
-/// compressed becomes longer.
+/// By how many bytes an encoded body may exceed the limit of the decoded body. Compression makes
+/// some data longer.
 const OVERHEAD: usize = 1024;
 
 /// Why a body could not be decoded.
@@ -46,15 +46,16 @@ pub(crate) enum Undecoded {
     Damaged,
 }
 
-/// Why there is no decoded body within the limit.
+/// Why decoding failed.
 pub(crate) enum DecodeError {
     #[cfg(feature = "gzip")]
     TooLong,
     Undecoded(Undecoded),
 }
 
-/// Decodes a body. The result of each decoding is at most `limit` bytes long. After an error, the
-/// body contains the part that could be decoded. If there is no such part, the body is unchanged.
+/// Decodes a body in place. The result of each decoding is at most `limit` bytes long. After an
+/// error, the body contains the part that could be decoded. If nothing could be decoded, the body
+/// is unchanged.
 #[cfg_attr(not(feature = "gzip"), expect(unused_variables))]
 pub(crate) fn decode(
     headers: &HeaderMap,
@@ -62,7 +63,7 @@ pub(crate) fn decode(
     limit: usize,
 ) -> Result<(), DecodeError> {
     let codings = codings(headers);
-    // A response without a body may have a coding too, for example a 204.
+    // A response without a body, such as a 204, may also name a coding.
     if codings.is_empty() || body.is_empty() {
         return Ok(());
     }
@@ -93,21 +94,21 @@ impl Undecoded {
                 let codings = sanitize(&redactor.redact(codings));
                 let remedy = match (cfg!(feature = "gzip"), is_gzip) {
                     (false, true) => {
-                        "the request accepted none; enable the feature `gzip`, or set a transport \
-                         that decodes the body"
+                        "the request accepts no coding; enable the feature `gzip`, or set a \
+                         transport that decodes the body"
                     }
                     (false, false) => {
-                        "the request accepted none; set a transport that decodes the body"
+                        "the request accepts no coding; set a transport that decodes the body"
                     }
                     (true, _) => {
-                        "only `gzip` is supported, and at most five times; set a transport that \
+                        "this crate decodes only `gzip`, at most five times; set a transport that \
                          decodes the body"
                     }
                 };
                 format!("has the content coding `{codings}`, but {remedy}")
             }
             #[cfg(feature = "gzip")]
-            Self::CutOff => String::from("has the content coding `gzip`, but its end is missing"),
+            Self::CutOff => String::from("has the content coding `gzip`, but ends too early"),
             #[cfg(feature = "gzip")]
             Self::Damaged => {
                 String::from("has the content coding `gzip`, but isn't valid gzip data")

@@ -97,7 +97,7 @@ impl EndpointClient {
         within(self.timeout, &self.work(), work).await
     }
 
-    /// Returns the name for messages about the timeout.
+    /// Returns what the timeout covers, for its error message.
     fn work(&self) -> String {
         let with = match self.url.issuer() {
             Some(_) => ", including its metadata,",
@@ -121,7 +121,7 @@ impl EndpointClient {
         url.resolve(kind, &self.transport, self.timeout).await
     }
 
-    /// Returns the issuer as its metadata writes it, or `None` if `url` is an address.
+    /// Returns the issuer as the server's metadata writes it, or `None` if `url` is an address.
     pub(crate) async fn published_issuer(
         &self,
         url: &EndpointUrl,
@@ -235,7 +235,8 @@ pub(crate) async fn within<T>(
     let mut end = pin!(sleep_until(deadline));
     let mut work = pin!(DEADLINE.scope(deadline, work));
     poll_fn(|cx| {
-        // Polls the work after the timer, so that the work sees when the deadline has passed.
+        // Polls the timer first. So the work is polled once more after the deadline, and can then
+        // use the bytes that arrived.
         let has_ended = end.as_mut().poll(cx).is_ready();
         match work.as_mut().poll(cx) {
             Poll::Pending if has_ended => Poll::Ready(Err(took_longer(limit, what))),
@@ -245,7 +246,7 @@ pub(crate) async fn within<T>(
     .await
 }
 
-/// The timeout in place of one that is too long for the clock.
+/// Replaces a timeout that is too long for the clock.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 fn took_longer(limit: Duration, what: &str) -> Error {

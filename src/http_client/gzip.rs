@@ -7,7 +7,7 @@ use flate2::bufread::GzDecoder;
 use flate2::{Crc, Decompress, FlushDecompress, Status};
 use zeroize::Zeroizing;
 
-/// The first bytes of each member: the mark of gzip and the compression method (RFC 1952 §2.3.1).
+/// The first bytes of each member: two fixed bytes and the compression method (RFC 1952 §2.3.1).
 const START: [u8; 3] = [0x1f, 0x8b, 8];
 
 /// The length in bytes of a member's trailer: a checksum and the length of the decoded data.
@@ -26,15 +26,15 @@ pub(crate) enum GzipError {
 
 /// Data that was decoded to the end or up to an error.
 pub(crate) struct Decoded {
-    /// At most as many bytes as the limit.
+    /// The decoded bytes, at most as many as the limit.
     pub(crate) bytes: Zeroizing<Vec<u8>>,
     pub(crate) error: Option<GzipError>,
 }
 
 /// Decodes all members of the data (RFC 1952 §2.2).
 pub(crate) fn decode(data: &[u8], limit: usize) -> Decoded {
-    // The buffer never grows, because a buffer that grows frees memory without zeroizing it. One
-    // more byte than the limit shows that the data is too long.
+    // The buffer never grows, because a buffer that grows frees memory without zeroizing it. It has
+    // room for one byte more than the limit. If this byte is used, the data is too long.
     let mut bytes = Zeroizing::new(vec![0; limit + 1]);
     let mut length = 0;
     let mut rest = data;

@@ -20,7 +20,7 @@ pub(crate) fn checked(pointer: String) -> Result<String, Error> {
     Err(Error::new(Kind::Config, message))
 }
 
-/// Returns the names on the way to the field.
+/// Returns the unescaped names of the pointer, from the outermost object to the field.
 pub(crate) fn names(pointer: &str) -> impl Iterator<Item = String> {
     let names = pointer.split('/').skip(1);
     names.map(|name| name.replace("~1", "/").replace("~0", "~"))

@@ -1,5 +1,5 @@
-//! Finds a refresh token in a body that can't be read. The server may have revoked the previous
-//! refresh token when it sent this body.
+//! Finds a refresh token in a body that can't be parsed. The server may already have revoked the
+//! previous refresh token.
 
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -7,10 +7,10 @@ use serde::Deserialize;
 use super::body_value::parse_form;
 use super::json_pointer;
 
-/// The number of members that are compared. A hostile body may have thousands.
+/// The maximum number of members to compare. A hostile body may have thousands.
 const MAX_CANDIDATES: usize = 32;
 
-/// Finds the refresh token whose place in a valid body is `pointer`.
+/// Finds the refresh token that a valid body would contain at `pointer`.
 ///
 /// The body may be JSON with an error, or a form: some servers send a form instead of JSON.
 pub(crate) fn find(body: &[u8], pointer: &str, is_complete: bool) -> Option<SecretString> {
@@ -23,9 +23,9 @@ pub(crate) fn find(body: &[u8], pointer: &str, is_complete: bool) -> Option<Secr
     })
 }
 
-/// Prefers a member at its place, because other members of this name may be other tokens. But the
-/// error may also be in the braces. So if the place isn't inside an object of the body, any member is
-/// better than none.
+/// Prefers a member at the pointer's place, because members of the same name elsewhere may be other
+/// tokens. A pointer with only one name also accepts a member at any other place, because the
+/// braces may be wrong.
 fn find_in_json(body: &[u8], name: &str, outer: &[String]) -> Option<SecretString> {
     let name = in_quotes(name)?;
     let ends = (name.len()..body.len()).rev();
@@ -43,7 +43,7 @@ fn find_in_json(body: &[u8], name: &str, outer: &[String]) -> Option<SecretStrin
 
 fn text(value: &[u8]) -> Option<SecretString> {
     let mut json = serde_json::Deserializer::from_slice(value);
-    // The closing quote shows that the string is complete.
+    // Fails without the closing quote, so the string is complete.
     let text = String::deserialize(&mut json).ok()?;
     (!text.is_empty()).then(|| SecretString::from(text))
 }
@@ -52,7 +52,7 @@ fn in_quotes(name: &str) -> Option<Vec<u8>> {
     serde_json::to_vec(name).ok()
 }
 
-/// Returns whether the text ends inside the object with these names, as far as the braces show.
+/// Returns whether the text ends inside the object that these names lead to, judged by the braces.
 fn is_inside(names: &[String], text: &[u8]) -> bool {
     let Some(start) = enclosing_brace(text) else {
         return false;
@@ -84,7 +84,7 @@ fn enclosing_brace(text: &[u8]) -> Option<usize> {
 }
 
 fn find_in_form(body: &[u8], name: &str, is_complete: bool) -> Option<SecretString> {
-    // A form has no white space. Text with a link that has a query is no form.
+    // A form has no white space. Other text may contain a link whose query looks like a form.
     let is_plain = |b: &u8| b.is_ascii_graphic();
     if !body.trim_ascii().iter().all(is_plain) {
         return None;

@@ -20,7 +20,7 @@ pub(crate) struct ResponseFields {
     pub(crate) error_description: FieldValue,
     /// Whether a field occurs twice. The value of such a field is ambiguous.
     pub(crate) has_duplicate: bool,
-    /// Whether the response says that it isn't a success, as the user's settings define it.
+    /// Whether the field that `success_value` names shows a failure.
     pub(crate) says_failure: bool,
     /// Whether the response reports an error, whatever its status.
     pub(crate) reports_error: bool,

@@ -30,8 +30,8 @@ pub(crate) const ASSUMED_LIFETIME: Duration = Duration::from_secs(60 * 60);
 
 pub(crate) const RESPONSE: &str = "the token endpoint's reply";
 
-/// A response of which only the refresh token has been read. The caller saves that token before it
-/// looks at the rest, because the server may have revoked the previous refresh token.
+/// A response of which at least the refresh token has been read. The caller saves that token even
+/// if the rest is unusable, because the server may have revoked the previous refresh token.
 #[must_use]
 pub(crate) struct UnjudgedResponse {
     /// The next refresh token (RFC 6749 §6), if the response contains a refresh token.
@@ -66,7 +66,7 @@ pub(crate) struct WantedToken<'a> {
 }
 
 impl WantedToken<'_> {
-    /// An access token that anyone who has it can use.
+    /// An access token that any holder can use (RFC 6750).
     pub(crate) const BEARER: Self = Self {
         token_type: TokenType::Bearer,
         no_access_token: None,
@@ -90,8 +90,8 @@ impl WantedToken<'_> {
                 None
             }
             TokenType::Bearer => Some(
-                "has a `token_type` other than `Bearer`; if this type is sent as a bearer token, \
-                 accept it with `TokenResponseFormat::accept_token_type`",
+                "has a `token_type` other than `Bearer`; if the API takes this type as a bearer \
+                 token, call `TokenResponseFormat::accept_token_type`",
             ),
             #[cfg(feature = "dpop")]
             TokenType::Dpop if is_text(sent, "dpop") => None,
@@ -108,11 +108,11 @@ impl WantedToken<'_> {
             #[cfg(feature = "dpop")]
             (TokenType::Dpop, _) => Some(
                 "has the `token_type` `N_A`, so the token isn't bound to the client's key; \
-                 exchange it with a client without `dpop`",
+                 use a client without `dpop` for this exchange",
             ),
             (TokenType::Bearer, None) => Some(
-                "has the `token_type` `N_A`, so it issued no access token; only a `TokenExchange` \
-                 whose `requested_token_type` is another type accepts this",
+                "has the `token_type` `N_A`, so the issued token is no access token; to accept it, \
+                 request its type with `TokenExchange::requested_token_type`",
             ),
             (TokenType::Bearer, Some(requested))
                 if fields.issued_token_type.text() == Some(requested) =>
@@ -193,7 +193,7 @@ impl EndpointResponse {
         let (fields, malformed) = self.read_fields(true);
         let redactor = self.hiding(redactor, &fields);
         let quotas = quota_headers::parse(&self.headers, &redactor, self.started);
-        // In a refusal, a field `refresh_token` may describe what is wrong with the old token.
+        // Ignores `refresh_token` in a refusal, where it may say what is wrong with the old token.
         let refresh_token = self.refresh_token(&fields, malformed.as_ref(), true);
         let fields = match malformed {
             Some(malformed) => Err(malformed),
@@ -265,7 +265,7 @@ impl EndpointResponse {
         for token in tokens.into_iter().filter_map(FieldValue::text) {
             redactor.hide(token);
         }
-        // With another format, these are other tokens.
+        // Also hides tokens at the standard places, because the format may name other places.
         for standard in ["/access_token", "/refresh_token", "/id_token"] {
             let others = fields.body.at(standard).into_iter();
             for token in others.filter_map(BodyValue::text) {
@@ -365,7 +365,7 @@ impl EndpointResponse {
             return unusable(RESPONSE, self.status, &what);
         }
         let content_type = content_type(&self.headers);
-        // Only a client that expects JSON gets this far with a form.
+        // A client that expects forms reads a valid form, so this client expects JSON.
         let advice = match content_type.as_str() {
             "`application/x-www-form-urlencoded`" => {
                 "; to read it, set `TokenResponseFormat::form_encoded`"
@@ -377,7 +377,7 @@ impl EndpointResponse {
         unusable(RESPONSE, self.status, &why)
     }
 
-    /// Adds to the message of a refusal why its body could not be decoded.
+    /// Adds the reason why the refusal's body could not be decoded to the message.
     fn explain(&self, message: &'static str, redactor: &Redactor) -> Cow<'static, str> {
         match &self.undecoded {
             None => message.into(),

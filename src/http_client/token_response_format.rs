@@ -1,4 +1,4 @@
-//! Where a token response has its fields, and what it says about errors.
+//! The format of token responses: the places of the fields, and the signs of an error.
 
 use http::{HeaderMap, HeaderValue, header};
 use secrecy::{ExposeSecret, SecretString};
@@ -26,9 +26,9 @@ use crate::token::extra_fields::ExtraFields;
 /// | Supabase | `error_code` and `msg` | [`error_code_field`](Self::error_code_field), [`error_description_field`](Self::error_description_field), `login_required_code` |
 ///
 /// Fields are JSON pointers (RFC 6901): `/data/token` is the field `token` of the object `data`. In
-/// a form, `/token` is the parameter `token`. In every format, a new refresh token is saved before
-/// the rest of its response is read. [`Token::extra`](crate::Token::extra) returns the fields that
-/// the format doesn't name.
+/// a form, `/token` is the parameter `token`. In every format, a new refresh token is saved even if
+/// the rest of its response is unusable. [`Token::extra`](crate::Token::extra) returns the fields
+/// for which a token has no method.
 ///
 /// # GitHub
 ///
@@ -62,8 +62,8 @@ use crate::token::extra_fields::ExtraFields;
 /// # Ok(()) }
 /// ```
 ///
-/// The response to a login contains the user token in `authed_user`. The response to a refresh has
-/// it at the top level. So the source of a login gets another format:
+/// After a login, Slack returns the user token in `authed_user`. After a refresh, Slack returns the
+/// user token at the top level. So the source that a login returns needs another format:
 ///
 /// ```
 /// use tower_auth::oauth2::{RefreshToken, TokenResponseFormat};
@@ -123,7 +123,7 @@ pub struct TokenResponseFormat {
     has_comma_separated_scope: bool,
     /// The token types to accept besides `Bearer`.
     token_types: Vec<String>,
-    /// The pointer to a member, and its value in a success.
+    /// The pointer to a field, and the field's value in a success.
     success: Option<(String, Value)>,
     login_required_codes: Vec<String>,
 }
@@ -163,8 +163,8 @@ impl TokenResponseFormat {
         scope_field => scope;
         /// Sets the field for the token type. Default: `/token_type`.
         token_type_field => token_type;
-        /// Sets the field for the code of an error, a string or a number other than 0. Default:
-        /// `/error`. [`Error::code`](crate::Error::code) returns the code.
+        /// Sets the field for the code of an error. Default: `/error`. A code is a string, or a
+        /// number other than 0. [`Error::code`](crate::Error::code) returns the code.
         error_code_field => error_code;
         /// Sets the field for the description of an error. Default: `/error_description`.
         /// [`Error::description`](crate::Error::description) returns the description.
@@ -184,8 +184,8 @@ impl TokenResponseFormat {
         self
     }
 
-    /// Accepts a token type besides `Bearer`, in any case. The API gets the token as `Bearer`. Call
-    /// this method again to accept more types.
+    /// Accepts a token type besides `Bearer`, in upper or lower case. The API still gets the token
+    /// as `Bearer`. Call this method again to accept more types.
     ///
     /// This setting has no effect on a client with a DPoP key, which accepts only tokens that are
     /// bound to the key.
@@ -193,13 +193,13 @@ impl TokenResponseFormat {
     /// # Errors
     ///
     /// [`is_config`](Error::is_config) if the type is empty, or is `DPoP` or `N_A`. A `DPoP` token
-    /// requires a key, and `N_A` is no access token.
+    /// requires a key, and `N_A` means that the token is no access token.
     pub fn accept_token_type(mut self, token_type: impl Into<String>) -> Result<Self, Error> {
         let token_type = token_type.into();
         let why = match token_type.to_ascii_lowercase().as_str() {
             "" => "it is empty",
             "dpop" => "such a token is useless without its key; use `Client::dpop`",
-            "n_a" => "such a token is no access token; exchange it with `TokenExchange`",
+            "n_a" => "it means no access token; use `TokenExchange::requested_token_type`",
             _ => {
                 self.token_types.push(token_type);
                 return Ok(self);
@@ -212,11 +212,11 @@ impl TokenResponseFormat {
         Err(Error::new(Kind::Config, message))
     }
 
-    /// Sets the value of a field in a success, such as `true` for `/ok` or `0` for `/errcode`. A
-    /// response with another value is a refusal, even if its status is 200. A response without this
-    /// field isn't.
+    /// Sets the value that a field has in a success, such as `true` for `/ok` or `0` for
+    /// `/errcode`. A response with another value is a refusal, even if its status is 200. A missing
+    /// or null field has no effect.
     ///
-    /// The comparison ignores the type of the value: `"true"` is `true`.
+    /// The comparison ignores the type and the case of the value: `"True"` equals `true`.
     ///
     /// # Errors
     ///
@@ -229,7 +229,8 @@ impl TokenResponseFormat {
     ) -> Result<Self, Error> {
         let (pointer, value) = (super::json_pointer::checked(pointer.into())?, value.into());
         if scalar(&value).is_none() {
-            let message = "the value of a success is a string, a number or a boolean";
+            let message = "a success can't have null, an array or an object as its value; use a \
+                           string, a number or a boolean";
             return Err(Error::new(Kind::Config, message));
         }
         self.success = Some((pointer, value));
@@ -238,9 +239,9 @@ impl TokenResponseFormat {
 
     /// Adds an error code that means that the refresh token is invalid, as `invalid_grant` does.
     ///
-    /// The error is then an [invalid grant](Error::is_invalid_grant), whatever the status of the
-    /// response. `RefreshToken` [requires a login](Error::is_login_required), and doesn't send the
-    /// refresh token again. `JsonLogin` logs in again.
+    /// An error with this code is an [invalid grant](Error::is_invalid_grant), whatever the status
+    /// of the response. A `RefreshToken` then [requires a login](Error::is_login_required), and
+    /// doesn't send the refresh token again. A `JsonLogin` logs in again.
     pub fn login_required_code(mut self, code: impl Into<String>) -> Self {
         self.login_required_codes.push(code.into());
         self
@@ -252,7 +253,7 @@ impl TokenResponseFormat {
         Some(pointer).filter(|pointer| *pointer != "/access_token")
     }
 
-    /// Returns a field's name for messages: the name of a standard field, or the pointer.
+    /// Returns the access token's field for messages: the standard name, or the pointer.
     pub(crate) fn access_token_name(&self) -> &str {
         self.access_token_elsewhere().unwrap_or("access_token")
     }
@@ -273,7 +274,7 @@ impl TokenResponseFormat {
         self.login_required_codes.iter().any(|known| known == code)
     }
 
-    /// Returns a scope whose names are separated by spaces.
+    /// Returns the scope with spaces between the names.
     pub(crate) fn scope_of(&self, sent: &str) -> String {
         match self.has_comma_separated_scope {
             true => sent.replace(',', " "),
@@ -316,7 +317,8 @@ impl TokenResponseFormat {
             refresh_token: at(&self.refresh_token),
             ..ResponseFields::default()
         };
-        // A value without text doesn't replace a refresh token, which may be the only one.
+        // Uses the last refresh token with text. A repeated field without text must not hide a new
+        // refresh token.
         let is_text = |value: &&&BodyValue| value.text().is_some_and(|text| !text.is_empty());
         if let Some(text) = body.at(&self.refresh_token).iter().rev().find(is_text) {
             fields.refresh_token = (*text).into();
@@ -326,7 +328,7 @@ impl TokenResponseFormat {
         fields.refresh_in = refresh_in
             .last()
             .map_or(FieldValue::Absent, |&value| value.into());
-        // Some servers have numbers as codes.
+        // Some servers send a number as the code.
         if self.error_code != ERROR_CODE
             && fields.error.is_error()
             && let Some(BodyValue::Number(code)) = body.at(&self.error_code).last()
@@ -354,8 +356,8 @@ impl TokenResponseFormat {
         fields
     }
 
-    /// Returns the refresh token of a successful response. If the body has an error, also looks for
-    /// the token behind the error.
+    /// Returns the refresh token of a response. If the body can't be parsed, also searches the raw
+    /// body.
     pub(crate) fn refresh_token(
         &self,
         fields: &ResponseFields,
@@ -371,7 +373,7 @@ impl TokenResponseFormat {
             return Some(SecretString::from(token));
         }
         match malformed {
-            // All that has arrived was read.
+            // The fields contain everything that arrived.
             None | Some(Malformed::Empty | Malformed::CutOff) => None,
             Some(Malformed::NotJson | Malformed::NotAnObject | Malformed::NotAForm) => {
                 refresh_token_search::find(body, &self.refresh_token, is_complete)
@@ -403,8 +405,8 @@ impl TokenResponseFormat {
         extra
     }
 
-    /// Returns what a refusal says, except for its code and its description: the names and the
-    /// texts.
+    /// Returns the names and the texts of the fields that explain a refusal, except for its code
+    /// and its description.
     pub(crate) fn remarks(&self, fields: &ResponseFields) -> Vec<(String, SecretString)> {
         let code = fields.error.text().map(|_| self.error_code.as_str());
         let description = fields.error_description.text();
@@ -412,7 +414,7 @@ impl TokenResponseFormat {
         let shown = [code, description];
         let mut remarks = Vec::new();
         add_remarks(&fields.body, "", &shown, 0, &mut remarks);
-        // Some servers say the same in two fields.
+        // Some servers send the same text in two fields.
         let known = [fields.error.text(), fields.error_description.text()];
         let mut seen: Vec<SecretString> = Vec::new();
         remarks.retain(|(_, text)| {
@@ -453,7 +455,7 @@ fn scalar(value: &Value) -> Option<String> {
 }
 
 /// The names of fields in which servers explain an error, in lower case and without `_` and `-`.
-/// Errors show no other field, because it may contain a secret.
+/// Errors show no other field, because other fields may contain a secret.
 const REMARKS: &[&str] = &[
     "msg",
     "message",
@@ -489,12 +491,12 @@ const REMARKS: &[&str] = &[
     "needed",
 ];
 
-/// How many remarks an error shows, and how deep they may be inside the body.
+/// The maximum number of remarks in an error, and their maximum depth in the body.
 const MAX_REMARKS: usize = 8;
 const DEEPEST_REMARK: usize = 4;
 
-/// Adds the texts of an object whose names are known. Also looks into the objects and the arrays
-/// with such names.
+/// Adds the texts of those members whose names are in [`REMARKS`]. Also searches the objects and
+/// the arrays with such names.
 fn add_remarks(
     value: &BodyValue,
     at: &str,
@@ -536,7 +538,7 @@ fn add_remark(
                 add_remark(name, value, at, shown, depth + 1, remarks);
             }
         }
-        // The names of the rejected parameters, each with a list of texts.
+        // A member of `errors` may be a rejected parameter with a list of texts.
         BodyValue::Object(members) if is_list_of_errors(name) => {
             for (name, value) in members {
                 let at = super::body_value::inside(at, name);

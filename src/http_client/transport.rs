@@ -131,7 +131,7 @@ impl DynTransport {
         Self(Arc::new(transport))
     }
 
-    /// Sends a request, which accepts only the content codings that this crate can decode.
+    /// Sends a request that accepts only the content codings that this crate can decode.
     pub(crate) fn send(&self, mut request: Request<Full<Bytes>>) -> ResponseFuture {
         let accepted = HeaderValue::from_static(ACCEPTED);
         request

@@ -4,8 +4,8 @@
 //! Here, a cookie goes only to allowed origins. Within these origins, a cookie goes only to the
 //! paths that RFC 6265 §5.4 allows.
 //!
-//! Responses may renew the session: they set its cookies again, with a later end. The source then
-//! needs no login before that end.
+//! Responses may renew the session: they set its cookies again, with a later expiry. Until shortly
+//! before this expiry, the source needs no login.
 
 use std::str;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -41,14 +41,14 @@ pub(super) struct CookieJar {
 struct JarState {
     cookies: Vec<StoredCookie>,
     standing: Standing,
-    /// The end of the session that the latest token states. `None` if that token doesn't expire.
+    /// When the latest token expires. `None` if this token doesn't expire.
     token_end: Option<Moment>,
 }
 
 /// What the responses so far say about the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
-    /// The login or a later response set the session's cookies with a success.
+    /// The login, or a later successful response, set the session's cookies.
     Confirmed,
     /// A response looks as if the session has ended. Many servers then set the cookie of a new
     /// session, in which nobody is logged in.
@@ -65,12 +65,12 @@ pub(super) struct TokenParts {
     pub(super) lifetime: Option<Duration>,
 }
 
-/// By how much a response must put off the session's end at least. Servers state whole seconds, so
-/// the same end may seem to move by up to 1 s.
+/// The minimum time by which a response must extend the session. Servers state whole seconds, so an
+/// unchanged expiry may seem to move by up to 1 s.
 const SMALLEST_RENEWAL: Duration = Duration::from_secs(1);
 
-/// A session this near to its end isn't used for another token. The cache stops sending a token
-/// that long before its expiry.
+/// The remaining lifetime that a session needs for another token. The cache stops sending a token
+/// this long before the token's expiry.
 const EXPIRY_MARGIN: Duration = Duration::from_secs(30);
 
 impl CookieJar {
@@ -145,8 +145,8 @@ impl CookieJar {
         let lifetime = validity.map(|validity| now.until(validity.end));
         if let (Some(Validity { lifetime, .. }), Some(left)) = (validity, lifetime) {
             let put_off = left.saturating_sub(now.until(token_end));
-            // Without these limits, a token would follow another faster and faster, and callers
-            // would have to wait for the login at the end.
+            // Without these limits, the lifetimes of successive tokens would become shorter and
+            // shorter. Callers would then have to wait for a login.
             if put_off < SMALLEST_RENEWAL.min(lifetime / 8)
                 || left <= EXPIRY_MARGIN.min(lifetime / 4)
             {
@@ -180,8 +180,8 @@ impl CookieJar {
         SecretString::from(str::from_utf8(&header).unwrap_or_default())
     }
 
-    /// Returns how long the session is valid, or `None` if it doesn't expire. The session lasts as
-    /// long as each of its names has a valid cookie.
+    /// Returns how long the session is valid, or `None` if it doesn't expire. The session is valid
+    /// while each of its cookie names has a valid cookie.
     fn validity(&self, cookies: &[StoredCookie], now: Moment) -> Option<Validity> {
         let left = |cookie: &&StoredCookie| cookie.left(now);
         let latest_of = |name: &String| {
@@ -221,9 +221,9 @@ impl CookieJar {
 
     /// Returns the cookies for this address, in the order of RFC 6265 §5.4.
     ///
-    /// An expired session cookie is still sent if no other cookie has its name. A session cookie
-    /// expires before the end of the session only if a response has shortened the cookie's
-    /// lifetime. The server then refuses the expired cookie, and the source logs in again.
+    /// An expired session cookie is still sent if no valid cookie has its name. A session cookie
+    /// expires before the session's token only if a response has shortened the cookie's lifetime.
+    /// The server then refuses the expired cookie, and the source logs in again.
     fn matching<'a>(&self, cookies: &'a [StoredCookie], url: &Url) -> Vec<&'a StoredCookie> {
         let now = self.now();
         let matches = cookies.iter().filter(|stored| stored.cookie.matches(url));
@@ -271,7 +271,7 @@ impl PerRequestCredential for CookieJar {
             !is_safe(&target.method) && !is_callers
         });
         let csrf = match csrf {
-            // The server compares the header with the cookie that it finds first.
+            // If several cookies have this name, the server compares the header with the first.
             Some(csrf) => csrf.value(|wanted| {
                 let own = callers.iter().find(|pair| name(pair) == wanted.as_bytes());
                 let stored = || ours.iter().find(|cookie| cookie.name() == wanted);
@@ -333,8 +333,8 @@ impl PerRequestCredential for CookieJar {
 }
 
 impl JarState {
-    /// Compares the session's cookies with those before the response, and returns what the response
-    /// shows about the session. Only a success puts off the end of a cookie.
+    /// Compares the session's cookies before and after a response. Returns what the response shows
+    /// about the session. Only a success can extend the validity of a cookie.
     fn compare<'a>(
         &self,
         next: impl Iterator<Item = &'a mut StoredCookie>,
@@ -368,14 +368,14 @@ impl JarState {
     }
 }
 
-/// Returns whether CSRF protections let requests with this method pass (RFC 9110 §9.2.1). `http`
-/// also has later methods that are safe, such as QUERY.
+/// Returns whether CSRF protections ignore requests with this method (RFC 9110 §9.2.1).
+/// `Method::is_safe` may also accept newer methods, such as QUERY.
 fn is_safe(method: &Method) -> bool {
     [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE].contains(method)
 }
 
-/// Returns whether servers use this status for a request without a login. Frameworks use 419 and
-/// 440, which are not registered.
+/// Returns whether servers use this status for a request without a login. Some frameworks use the
+/// unregistered statuses 419 and 440.
 fn denies_login(status: StatusCode) -> bool {
     matches!(status.as_u16(), 401 | 403 | 419 | 440)
 }

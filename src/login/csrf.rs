@@ -1,5 +1,5 @@
-//! The token against cross-site request forgery (CSRF) that an API wants beside the session's
-//! cookies.
+//! The token against cross-site request forgery (CSRF) that an API wants in addition to the
+//! session's cookies.
 
 use std::borrow::Cow;
 
@@ -92,8 +92,8 @@ impl CsrfToken {
         let Some(encoded) = cookie(name).filter(|value| !value.is_empty()) else {
             return Ok(None);
         };
-        // The decoded value is never longer than the encoded value. A buffer that grows would free
-        // memory without zeroizing it.
+        // The decoded value always fits, because decoding never makes a value longer. A buffer that
+        // grows would free memory without zeroizing it.
         let mut value = Zeroizing::new(Vec::with_capacity(encoded.len()));
         value.extend(percent_decode(encoded));
         let value = header_value(value).ok_or_else(|| {

@@ -30,7 +30,7 @@ use crate::token::issued_token::Token;
 /// - A refresh is a POST of `{"refresh_token": …}`. The server returns the next access token.
 /// - A new refresh token replaces the old token, even if the response has no usable access token.
 /// - If the server [permanently](Error::is_permanent) refuses the refresh, the source logs in
-///   again. [`TokenResponseFormat::login_required_code`] names further codes that mean this.
+///   again. The codes of [`TokenResponseFormat::login_required_code`] have the same effect.
 ///
 /// | setting | default |
 /// | --- | --- |
@@ -64,7 +64,7 @@ use crate::token::issued_token::Token;
 pub struct JsonLogin {
     login: LoginRequest,
     refresh_at: Option<EndpointUrl>,
-    /// The field for the token in the refresh request.
+    /// The refresh request's field for the refresh token.
     sent_refresh_token: String,
     assumed_lifetime: Duration,
     /// The current refresh token. The lock is held during a fetch, so that two requests never send
@@ -111,7 +111,7 @@ impl JsonLogin {
         Ok(self)
     }
 
-    /// Sets the format of the responses. Replaces the fields of responses that were set before.
+    /// Sets the format of the responses. Replaces the response fields that earlier calls set.
     #[must_use]
     pub fn response_format(mut self, format: TokenResponseFormat) -> Self {
         self.login.http.format = Arc::new(format);

@@ -1,7 +1,7 @@
 //! The sessions that a source has opened: the current session, and replaced sessions that the
 //! server may still have.
 //!
-//! A replaced session is logged out when no request uses it anymore. Until then, it stays here.
+//! The source logs out of a replaced session when no request uses the session anymore.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,8 +22,8 @@ pub(super) struct OpenSessions {
 
 struct OpenSession {
     jar: Arc<CookieJar>,
-    /// All tokens of the session are clones of this token. So a refusal of one of them is a refusal
-    /// of the session.
+    /// All tokens of the session are clones of this token. So the cache takes a refusal of any of
+    /// these tokens as a refusal of the session.
     token: Token,
 }
 
@@ -32,12 +32,12 @@ struct ReplacedSession {
     since: Instant,
 }
 
-/// The maximum number of replaced sessions. If there are more, the oldest is logged out although a
-/// request may use it.
+/// The maximum number of replaced sessions. If there are more, the source logs out of the oldest,
+/// even if a request still uses that session.
 const MAX_REPLACED: usize = 16;
 
-/// After this time, no request uses a replaced session anymore. Copies of its token may exist
-/// longer, because an idle clone of a client keeps its copy until its next request.
+/// The time after which a replaced session counts as unused. Copies of its token may exist for
+/// longer, because an idle clone of a client keeps a copy until the next request.
 const LONGEST_USE: Duration = Duration::from_secs(60);
 
 impl OpenSessions {
@@ -69,7 +69,7 @@ impl OpenSessions {
             token: token.clone(),
         };
         let before = self.current.replace(next).map(|session| session.jar);
-        // A session whose cookies have expired needs no logout.
+        // A session that was deleted or has expired needs no logout.
         if let Some(jar) = before.filter(|jar| jar.is_alive()) {
             self.replaced.push(ReplacedSession { jar, since });
         }
@@ -77,7 +77,8 @@ impl OpenSessions {
     }
 
     /// Removes the replaced sessions that no request uses anymore, and returns those that must be
-    /// logged out. The server may keep a session for longer than its cookies are valid.
+    /// logged out. The result includes sessions whose cookies have expired since the replacement,
+    /// because the server may keep them for longer.
     pub(super) fn take_unused(&mut self) -> Vec<Arc<CookieJar>> {
         let surplus = self.replaced.len().saturating_sub(MAX_REPLACED);
         let mut at = 0;

@@ -65,23 +65,24 @@ use crate::token::request_head::RequestHead;
 /// in again.
 ///
 /// Any response may set cookies. Later requests send these cookies (RFC 6265 §5.3). If a response
-/// with a success status (2xx, or 304) sets the session's cookies with a later expiry, the response
-/// *renews* the session. The source then logs in only before that expiry. So a session that each
-/// response renews needs one login, as long as requests are sent. A session cookie without an
-/// expiry also renews the session.
+/// with a success status (2xx or 304) sets the session's cookies with a later expiry, it *renews*
+/// the session. The source then doesn't log in again until shortly before that expiry. If each
+/// response renews the session, one login is enough while requests are sent. A session cookie
+/// without an expiry also renews the session.
 ///
-/// After a 401, 403, 419 or 440, only another success can renew the session. Many servers set the
+/// After a 401, 403, 419 or 440, only a later success can renew the session. Many servers set the
 /// cookie of a new session with such a response, and nobody is logged in to that session. If a
-/// response deletes the session, the next request requires a login. At most 50 cookies are kept,
-/// each of at most 4 KiB (§6.1).
+/// response deletes the session's cookies, the next request requires a login. At most 50 cookies
+/// are kept, each of at most 4 KiB (§6.1).
 ///
 /// # Which sessions are logged out
 ///
 /// With [`log_out_at`](Self::log_out_at), [`TokenCache::close`](crate::TokenCache::close) logs out
-/// of all sessions that the server still has. A login before the end of a session replaces the
-/// session. The source logs out of a replaced session during a later fetch, when no request uses
-/// the session anymore, or after 60 s. If this logout fails, no fetch and no request fails. At most
-/// 16 replaced sessions are kept. If there are more, the source logs out of the oldest.
+/// of all sessions that the server still has. If the source logs in before a session ends, the new
+/// session replaces the old session. During a later fetch, the source logs out of a replaced
+/// session that no request uses anymore. After 60 s, each replaced session counts as unused. If
+/// this logout fails, no fetch and no request fails. At most 16 replaced sessions are kept. If
+/// there are more, the source logs out of the oldest.
 ///
 /// The source reads the password again for each login. Addresses are `https`, or `http` on
 /// loopback. Redirects are not followed: a login whose response is a redirect fails.
@@ -109,7 +110,7 @@ pub struct Session {
     session_cookie: Option<String>,
     csrf: Option<CsrfSetting>,
     sessions: Mutex<OpenSessions>,
-    /// The logouts of replaced sessions. They run on tasks of their own, so that no fetch waits.
+    /// The logouts of replaced sessions. Each runs on a task of its own, so that no fetch waits.
     logouts: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -187,21 +188,21 @@ impl Session {
         Ok(self)
     }
 
-    /// Copies a cookie into a header of each unsafe request, because the API compares both against
-    /// cross-site request forgery (CSRF). Many frameworks use the cookie `XSRF-TOKEN` and the
-    /// header `X-XSRF-TOKEN`. Default: no such header.
+    /// Copies a cookie into a header of each unsafe request. The API compares the header with the
+    /// cookie to prevent cross-site request forgery (CSRF). Many frameworks use the cookie
+    /// `XSRF-TOKEN` and the header `X-XSRF-TOKEN`. Default: no such header.
     ///
     /// A request is unsafe unless its method is GET, HEAD, OPTIONS or TRACE (RFC 9110 §9.2.1). The
     /// logout also gets the header. The header contains the current value of the cookie,
     /// percent-decoded as in axios and Angular. The caller's own cookie has precedence over the
-    /// stored cookie, as in the `Cookie` header. A request for which there is no such cookie is
-    /// sent without the header.
+    /// stored cookie, as in the `Cookie` header. If both cookies are missing, the request is sent
+    /// without the header.
     ///
     /// If the caller has set the header, the caller's value stays. With
     /// [`replace_existing`](crate::AuthLayer::replace_existing), the header is replaced. A value
     /// that is illegal in a header is an error ([`is_illegal_token`](Error::is_illegal_token)). The
-    /// later call of this method and of [`csrf_field`](Self::csrf_field) counts. A client below
-    /// that follows a redirect to another origin may send the header there: see
+    /// last call of this method or of [`csrf_field`](Self::csrf_field) counts. If a client below
+    /// the layer follows a redirect to another origin, the client may send the header there: see
     /// [redirects](crate::docs::composing#redirects).
     ///
     /// # Errors
@@ -234,8 +235,8 @@ impl Session {
     /// cross-site request forgery (CSRF). `pointer` is the location of the string in the JSON, such
     /// as `/csrf_token`. Default: no such header.
     ///
-    /// The header is sent as [`csrf_cookie`](Self::csrf_cookie) says. The token stays the same for
-    /// the whole session. A login whose response has no such string fails.
+    /// The header follows the rules of [`csrf_cookie`](Self::csrf_cookie). The token stays the same
+    /// for the whole session. A login whose response has no such string fails.
     ///
     /// # Errors
     ///
@@ -329,7 +330,7 @@ fn hiding_credentials(headers: &HeaderMap) -> Redactor {
     redactor
 }
 
-/// Returns whether the token is of this session.
+/// Returns whether the token belongs to this session.
 fn is_token_of(token: &Token, session: &CookieJar) -> bool {
     match token.credential(None) {
         Credential::PerRequest(of_token) => std::ptr::addr_eq(of_token, session),

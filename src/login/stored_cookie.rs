@@ -1,6 +1,6 @@
 //! A cookie as a response set it, with its lifetime (RFC 6265 §5.3).
 //!
-//! The cookie's lifetime counts by both clocks. Therefore the cookies are not stored in a
+//! The cookie's lifetime counts by the monotonic clock and the wall clock. This crate doesn't use a
 //! `CookieStore`, which knows only the wall clock.
 
 use std::str;
@@ -40,7 +40,8 @@ pub(super) struct SettingResponse<'a> {
     /// The address of the request, from [`address`].
     pub(super) url: &'a Url,
     pub(super) received: Moment,
-    /// When the server sent the response, by the server's clock if the response says so.
+    /// When the server sent the response: the server's time, or the local time if the response has
+    /// no `Date`.
     pub(super) sent: SystemTime,
 }
 
@@ -78,7 +79,7 @@ impl StoredCookie {
             && cookie.domain.as_cow() == other.domain.as_cow()
     }
 
-    /// Returns whether the cookie may go to this host, on any path.
+    /// Returns whether the cookie may go to this host, whatever the path.
     pub(super) fn goes_to_host(&self, url: &Url) -> bool {
         let is_secure = self.cookie.secure().unwrap_or_default();
         self.cookie.domain.matches(url) && (!is_secure || url.scheme() == "https")
@@ -123,8 +124,8 @@ pub(super) fn store(
 
 /// Returns the lifetime that a response states, or `None` if the response states no expiry.
 ///
-/// An `Expires` is compared with the time by the server's clock, as browsers do. Otherwise, a local
-/// clock that is ahead would end each session early.
+/// `Expires` is compared with the server's clock, as in browsers. A local clock that is ahead would
+/// end each session early.
 fn lifetime(cookie: &Cookie<'_>, sent: SystemTime) -> Option<Duration> {
     // `Max-Age` has precedence over `Expires` (RFC 6265 §5.3).
     if let Some(age) = cookie.max_age() {

@@ -51,7 +51,7 @@ enum Keys {
 struct KeyPair {
     used: SecretString,
     offered: Option<SecretString>,
-    /// Whether the next fetch swaps the keys for any reason.
+    /// Whether the next fetch swaps the keys, whatever its [`Reason`].
     is_switching: bool,
 }
 
@@ -88,7 +88,8 @@ impl ApiKey {
     /// # Ok::<(), tower_auth::Error>(())
     /// ```
     ///
-    /// The example `api_key_rotation` creates the new key through the API, and deletes the old key.
+    /// The example `api_key_rotation` shows a rotation in which the program creates and deletes the
+    /// keys through the API.
     #[doc(alias = "rotate")]
     pub fn rotating(key: impl Into<SecretString>) -> (Self, ApiKeyRotation) {
         let keys = Arc::new(Mutex::new(KeyPair {
@@ -200,7 +201,7 @@ impl KeyPair {
     /// Returns the key to use. After a refusal, this method swaps the two keys. If the server
     /// doesn't accept the new key yet, the next refusal brings back the old key.
     fn next(&mut self, reason: Reason) -> SecretString {
-        // If a server refuses the old key after a switch was requested, the keys are swapped once.
+        // Swaps only once if both conditions hold. A second swap would bring back the refused key.
         if std::mem::take(&mut self.is_switching) || reason == Reason::Refused {
             self.swap();
         }
@@ -249,13 +250,14 @@ impl ApiKeyRotation {
         keys.is_switching = false;
     }
 
-    /// Uses the offered key from the next fetch on, although no server has refused the current key.
-    /// The current key then takes the place of the offered key: if a server refuses the new key,
-    /// the current key is used again. [`TokenCache::refresh_now`](crate::TokenCache::refresh_now)
-    /// makes this fetch. Does nothing if no key is offered.
+    /// Uses the offered key from the next fetch on, even if no server has refused the old key.
+    /// [`TokenCache::refresh_now`](crate::TokenCache::refresh_now) starts a fetch. Does nothing if
+    /// no key is offered.
     ///
-    /// Switch before you delete the current key at the API. Otherwise, each request that is on its
-    /// way at that time is refused, and requests that can't be sent again fail.
+    /// If a server refuses the new key after the switch, the old key is used again.
+    ///
+    /// Call this method before you delete the old key at the API. Otherwise, the API refuses
+    /// running requests, and requests that the layer can't replay fail.
     ///
     /// # Example
     ///
@@ -279,11 +281,11 @@ impl ApiKeyRotation {
         lock(&self.keys).is_switching = true;
     }
 
-    /// Ends the rotation: forgets the key that isn't in use. After [`switch`](Self::switch), that is
-    /// the old key.
+    /// Ends the rotation: forgets the key that isn't in use. After [`switch`](Self::switch), this
+    /// is the old key.
     ///
-    /// Call this method when the API has deleted the old key. Otherwise, a refusal by one resource
-    /// brings back the deleted key, and the API refuses all requests until the next fetch.
+    /// Call this method when the API has deleted the old key. Otherwise, a later refusal brings
+    /// back the deleted key, and the API refuses all requests until the next fetch.
     pub fn finish(&self) {
         let mut keys = lock(&self.keys);
         if std::mem::take(&mut keys.is_switching) {

@@ -45,7 +45,7 @@ impl Drop for ExtraFields {
     }
 }
 
-/// Shows only the names.
+/// Shows only the names, because a value may be a secret.
 impl fmt::Debug for ExtraFields {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.fields.keys()).finish()

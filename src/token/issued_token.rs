@@ -58,12 +58,12 @@ struct IssuedToken {
     expiry: Expiry,
     refresh_hint: Option<RefreshHint>,
     scope: Option<Arc<str>>,
-    /// What no request needs. Many tokens have no such details, so this is a thin pointer.
+    /// The parts that no request needs. Many tokens have no details, so this is a thin pointer.
     details: Option<Arc<Details>>,
     quotas: Arc<[Quota]>,
 }
 
-/// The parts of the response that contained a token, besides the token.
+/// The parts of a token's response that no request needs.
 #[derive(Clone, Default)]
 struct Details {
     id_token: Option<SecretString>,
@@ -305,8 +305,8 @@ impl Token {
         }
     }
 
-    /// Sets the secret of a token that is made for each request. The token is still the same token:
-    /// it keeps its generation.
+    /// Sets the secret of a per-request token. The token keeps its generation, so it remains the
+    /// same credential.
     #[cfg(feature = "cookies")]
     #[must_use]
     pub(crate) fn with_secret(self, next: SecretString) -> Self {
@@ -511,7 +511,7 @@ impl Token {
     }
 
     /// Returns the ID token that the server issued with this token (OpenID Connect Core §2), if
-    /// any. It is not verified: its claims say nothing reliable about the user.
+    /// any. This crate doesn't verify the ID token, so don't rely on its claims.
     ///
     /// [`RefreshToken`](crate::oauth2::RefreshToken) keeps the last ID token of its login if a
     /// refresh returns none (§12.2).
@@ -521,12 +521,12 @@ impl Token {
     }
 
     /// Returns a field of the response that contained this token, such as Salesforce's
-    /// `instance_url`. These are the top-level fields for which the token has no method of its own.
-    /// The access token and the refresh token aren't among them.
+    /// `instance_url`. The extra fields are the top-level fields for which the token has no method
+    /// of its own. They never contain the access token or the refresh token.
     ///
-    /// A value may be a secret, so don't log it. The strings are zeroized when the last clone is
-    /// dropped. [`Debug`](fmt::Debug) shows only the names. A [`Fleet`](crate::docs::fleet) shares
-    /// the fields too.
+    /// A value may be a secret, so don't log it. The strings are zeroized when the token's last
+    /// clone is dropped. [`Debug`](fmt::Debug) shows only the names of the fields. The processes of
+    /// a [`Fleet`](crate::docs::fleet) also share the fields.
     #[doc(alias = "instance_url")]
     pub fn extra(&self, name: &str) -> Option<&Value> {
         self.details()?.extra.get(name)
@@ -624,7 +624,7 @@ impl fmt::Debug for Token {
     }
 }
 
-/// This is a unit test because a token with another secret can't be made from outside.
+/// A unit test, because only this crate can change a token's secret.
 #[cfg(all(test, feature = "cookies"))]
 mod tests {
     use http::StatusCode;

@@ -20,8 +20,8 @@ use crate::source::secret_file::{self, FileLock, FileWrite, age_of, at, off_the_
 /// file `<key>.token.next` and synced to disk. This file then replaces the old file atomically. After
 /// `kill -9`, the next process with the lease completes the save or removes that file.
 ///
-/// Tokens expire by the clock of the file system, which all processes share. For example, the clock
-/// of one process may be set differently, or the folder may be on a server.
+/// Tokens expire by the clock of the file system, which all processes share. So the clocks of the
+/// processes may differ.
 ///
 /// The store creates the folder at first use. The folder should be on a local disk, because some
 /// network file systems don't support locks.

@@ -60,8 +60,8 @@ impl RedisStore {
         Ok(Self::with_connection(connection.map_err(invalid_address)?))
     }
 
-    /// Makes a store in a Redis cluster. The addresses are those of some of the cluster's servers,
-    /// in the formats of [`open`](Self::open). All addresses need the same user, password and TLS.
+    /// Makes a store in a Redis cluster. Pass the address of at least one server of the cluster, in
+    /// a format of [`open`](Self::open). All addresses need the same user, password and TLS.
     ///
     /// The store connects at first use, so the cluster may be down at startup.
     ///
@@ -101,9 +101,8 @@ fn invalid_address(error: RedisError) -> Error {
 }
 
 impl<C> RedisStore<C> {
-    /// Makes a store over your own connection, for example through sentinels. The
-    /// store adds no timeouts and doesn't reconnect, so the connection must have timeouts and must
-    /// reconnect.
+    /// Makes a store over your own connection, for example through sentinels. The store adds no
+    /// timeouts and doesn't reconnect, so the connection must have timeouts and must reconnect.
     ///
     /// # Example
     ///
@@ -170,8 +169,8 @@ const FENCE_OF: &str = "
         return '0000000000000000'
     end";
 
-/// Returns nothing, or the value and its remaining time. For a foreign value, returns only a
-/// number: its length, or -1 if it is no string, or -2 if it never expires.
+/// Returns nothing, or the value and its remaining time. For a foreign value, returns only its
+/// length, or -1 if it is no string, or -2 if it never expires.
 static LOAD: LazyLock<Script> = LazyLock::new(|| {
     Script::new(&format!(
         "{IS_WRONG_TYPE}
@@ -216,8 +215,8 @@ static DELETE: LazyLock<Script> = LazyLock::new(|| {
 });
 
 /// Grants a lease, and returns its fencing token. Also returns whether the lease replaced a value
-/// that this store can't have written: a value of another type, without an expiry, or with a longer
-/// time than any lease.
+/// that this store can't have written. Such a value has another type, no expiry, or a longer time
+/// than any lease.
 static LEASE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(&format!(
         "{IS_WRONG_TYPE}{FENCE_OF}

@@ -187,8 +187,8 @@ impl StoredValue {
         Self(Contents::Sealed { bytes, remaining })
     }
 
-    /// Describes something that the store didn't save, such as a value of another type. `what` names
-    /// the place and what is there. It may be logged, so it must contain no secret.
+    /// Describes something that the store didn't save, such as a value of another type. `what`
+    /// names the place and what is there. `what` may be logged, so it must contain no secret.
     pub fn foreign(what: impl Into<String>) -> Self {
         Self(Contents::Foreign { what: what.into() })
     }
@@ -248,8 +248,8 @@ impl Lease {
         self
     }
 
-    /// Describes a value that the store didn't write, and that this lease replaced. `what` names the
-    /// place and what was there. The cache logs it, so it must contain no secret.
+    /// Describes a value that the store didn't write, and that this lease replaced. `what` names
+    /// the place and what was there. The cache logs `what`, so it must contain no secret.
     #[must_use]
     pub fn replacing(mut self, what: impl Into<String>) -> Self {
         self.replaced = Some(what.into());

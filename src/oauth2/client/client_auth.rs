@@ -46,7 +46,7 @@ enum AuthMethod {
     Body,
     /// The method `client_secret_basic`.
     Basic,
-    /// An assertion of the caller's choice (RFC 7523 §2.2).
+    /// An assertion that the caller provides (RFC 7523 §2.2).
     Assertion(SecretSource),
     /// An assertion that the client signs itself: `private_key_jwt` or `client_secret_jwt`.
     #[cfg(feature = "jwt")]

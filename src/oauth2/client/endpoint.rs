@@ -49,8 +49,8 @@ impl TokenEndpoint {
         self.request_unjudged(grant).await?.rest
     }
 
-    /// Requests a token like [`request`](Self::request). The caller must save the response's refresh
-    /// token before it looks at the rest of the response.
+    /// Requests a token like [`request`](Self::request). The caller must save the response's
+    /// refresh token before it returns, even if the rest of the response is unusable.
     pub(crate) async fn request_unjudged(
         &self,
         grant: Params<'_>,
@@ -58,8 +58,8 @@ impl TokenEndpoint {
         self.http.within(self.send(grant, true, None)).await
     }
 
-    /// Requests a token of another type than an access token (RFC 8693 §2.2.1), like
-    /// [`request`](Self::request).
+    /// Requests a token like [`request`](Self::request). `no_access_token` is the requested type if
+    /// it isn't an access token (RFC 8693 §2.2.1).
     pub(crate) async fn request_type(
         &self,
         grant: Params<'_>,
@@ -167,13 +167,13 @@ impl TokenEndpoint {
     }
 
     /// Returns the audience of a client assertion (RFC 7523 §3): the issuer as the server writes it
-    /// (draft-ietf-oauth-rfc7523bis §4). The issuer is that of the endpoint at `http`, or else that
-    /// of the token endpoint. If neither is known, the audience is the token endpoint's address.
+    /// (draft-ietf-oauth-rfc7523bis §4). Prefers the issuer of `http` to the token endpoint's
+    /// issuer. If there is no issuer, the audience is the token endpoint's address.
     async fn audience(&self, http: &EndpointClient) -> Result<String, Error> {
         if let Some(issuer) = http.published_issuer(&http.url).await? {
             return Ok(issuer);
         }
-        // The request doesn't depend on this metadata, so it is sent even without the metadata.
+        // The address at `http` is known, so the request is sent even if this metadata is missing.
         let published = timeout(http.timeout / 2, http.published_issuer(&self.http.url));
         match published.await {
             Ok(Ok(Some(issuer))) => Ok(issuer),

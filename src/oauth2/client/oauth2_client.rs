@@ -204,9 +204,10 @@ impl Client {
     /// Core §9). Each request has a new JWT, valid for 1 minute. The `iss` and the `sub` of the JWT
     /// are the client id. The `typ` is `JWT`, unless [`assertion_typ`](Self::assertion_typ) changes it.
     ///
-    /// The `aud` is a single text. If the endpoint or the token endpoint was created from an issuer,
-    /// the `aud` is that issuer as its metadata writes it. Otherwise, the `aud` is the address of the
-    /// token endpoint. Servers that follow draft-ietf-oauth-rfc7523bis accept only the issuer.
+    /// The `aud` is a single string. If the request's endpoint or the token endpoint was created
+    /// from an issuer, the `aud` is the `issuer` in the metadata. Otherwise, the `aud` is the
+    /// address of the token endpoint. Servers that follow draft-ietf-oauth-rfc7523bis accept only
+    /// the issuer.
     ///
     /// With this method, the client sends no secret, so call it on a public client. If the server
     /// wants another audience, use

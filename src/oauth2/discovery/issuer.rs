@@ -81,8 +81,8 @@ impl EndpointUrl {
     /// server does, if you can. Call this method only if you can't, for example because you read
     /// the issuer from a configuration. Any other difference remains an error.
     ///
-    /// An `iss` in the response to a login must be equal to the `issuer` in the metadata. The client
-    /// assertions that a client signs also contain the `issuer` in the metadata.
+    /// An `iss` in the response to a login must be equal to the `issuer` in the metadata. The
+    /// assertions that a client signs for its authentication also contain this `issuer`.
     ///
     /// Call this method before you clone the value. Earlier clones still require an equal issuer, and
     /// keep their own copy of the metadata. Without an issuer, this setting has no effect.

@@ -144,9 +144,11 @@ impl DeviceAuthorization {
     /// - Any other error of the token endpoint.
     ///
     /// If the response has no usable access token, its refresh token is saved before the error is
-    /// returned. A [`RefreshToken::stored`] source can then use the refresh token. In two cases, this
-    /// method returns a source that starts with the refresh token, instead of the error: the error is
-    /// transient, or there is no store and the server didn't refuse.
+    /// returned. A [`RefreshToken::stored`] source can then use the refresh token. In two cases,
+    /// this method ignores the error and returns a source that starts with the refresh token:
+    ///
+    /// - The error is transient.
+    /// - There is no store, and the error isn't a refusal by the server.
     ///
     /// After any other error, begin the login again.
     ///

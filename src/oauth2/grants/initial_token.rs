@@ -56,8 +56,8 @@ impl RequestedAt {
         self.monotonic.elapsed().max(by_wall_clock)
     }
 
-    /// Returns the elapsed time by the monotonic clock, which nobody can set. It is the shorter time
-    /// if the machine sleeps.
+    /// Returns the elapsed time by the monotonic clock, which nobody can set. This time may omit a
+    /// sleep of the machine.
     pub(crate) fn waited(&self) -> Duration {
         self.monotonic.elapsed()
     }

@@ -126,8 +126,8 @@ impl LoginRecord {
         self.access_token.as_ref()
     }
 
-    /// Returns the text of the record. If the record would be too long for a store, leaves out the ID
-    /// token and the extra fields, and then the access token.
+    /// Returns the text of the record. If the text would be too long, leaves out the ID token and
+    /// the extra fields, and then the access token.
     pub(crate) fn encode(&self) -> SecretString {
         let text = self.encode_with(true, true);
         let text = text.or_else(|| self.encode_with(true, false));

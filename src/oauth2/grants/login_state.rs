@@ -16,8 +16,8 @@ use crate::http_client::token_response::TokenResponse;
 pub(crate) struct LoginState {
     /// A new refresh token that isn't saved yet. The server may have revoked the stored token.
     pub(crate) unsaved: Option<UnsavedToken>,
-    /// The store's lock, during a fetch. After a fetch, this process keeps the lock only if there is
-    /// an unsaved token. Otherwise, another process would send the revoked token of the store.
+    /// The store's lock, during a fetch. After a fetch, this process keeps the lock only if there
+    /// is an unsaved token. Otherwise, another process would send the revoked token in the store.
     pub(crate) lock: Option<LoginLock>,
     /// The refresh token that the server no longer accepts.
     pub(crate) refused: Option<SecretString>,
@@ -32,8 +32,8 @@ pub(crate) struct LoginState {
 /// The last ID token of a login. A refresh may return no ID token (OpenID Connect Core §12.2).
 struct LastIdToken {
     id_token: SecretString,
-    /// The current refresh token of the same login. If the store contains another refresh token, it
-    /// may belong to another user.
+    /// The current refresh token of the same login. If the store contains another refresh token,
+    /// that token may belong to another user.
     refresh_token: SecretString,
 }
 
@@ -46,7 +46,8 @@ impl LoginState {
         });
     }
 
-    /// Records that `current` is the refresh token after the use of `sent`.
+    /// Records that `current` is the refresh token after a refresh with `sent`. Drops the last ID
+    /// token if `sent` is from another login.
     pub(crate) fn follow(&mut self, sent: &SecretString, current: &SecretString) {
         self.last_id_token
             .take_if(|last| !is_same(&last.refresh_token, sent));
@@ -84,8 +85,8 @@ impl LoginState {
 /// A new refresh token that isn't saved yet.
 pub(crate) struct UnsavedToken {
     pub(crate) token: SecretString,
-    /// The refresh token that the server replaced. If the store contains another one, somebody has
-    /// logged in again.
+    /// The refresh token that the server replaced. If the store contains a different token,
+    /// somebody has logged in again.
     pub(crate) replaces: SecretString,
 }
 

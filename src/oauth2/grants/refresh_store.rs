@@ -35,15 +35,14 @@ use crate::error::BoxError;
 ///
 /// # What a crash can lose
 ///
-/// The server revokes the old refresh token when it sends the next one. The source saves the next
-/// one before it does anything else with the response, and `save` returns only when the text would
-/// survive a crash. But the process may end between the server's answer and the end of `save`. No
-/// client can close this gap. The [guide](crate::docs::choosing#a-refresh-token) says how long it
-/// is.
+/// The server revokes the old refresh token when it sends a new refresh token. The source saves the
+/// new token before it returns anything. `save` returns only when the text would survive a crash.
+/// But the process may end between the server's answer and the end of `save`. No client can close
+/// this gap. The [guide](crate::docs::choosing#a-refresh-token) says how long the gap is.
 ///
-/// After such a crash, the store contains the old refresh token. Servers differ in what they do when
-/// they get it again. Some accept it for a few seconds or a minute more. Others end the login at
-/// once, and a person has to log in again.
+/// After such a crash, the store contains the old refresh token, and the next fetch sends this
+/// token again. Some servers still accept the token for some seconds. Other servers end the login,
+/// and a person has to log in again.
 ///
 /// # Example
 ///
@@ -205,14 +204,14 @@ pub struct LoginLock {
 }
 
 impl LoginLock {
-    /// Makes a lock that keeps a value, such as a locked file or the number of a lease, as long as
-    /// the lock exists.
+    /// Makes a lock that keeps a value while the lock exists. The value may be a locked file or the
+    /// number of a lease, for example.
     pub fn holding(guard: impl Any + Send + Sync) -> Self {
         let guard: Box<dyn Any + Send + Sync> = Box::new(guard);
         Self { guard: Some(guard) }
     }
 
-    /// Stands for the lock of a store that only one process uses.
+    /// Makes the value that a store without a lock returns.
     pub fn none() -> Self {
         Self { guard: None }
     }

@@ -39,20 +39,20 @@ const RESERVED: Reserved = &[
 ///
 /// - A new refresh token in a response replaces the old token. Without a new token, the old token
 ///   stays in use.
-/// - The source saves a new refresh token in the [store](RefreshTokenStore) before it returns
-///   anything, even if the rest of the response is unusable. So an unusable access token doesn't end
-///   the login. If saving fails, the fetch fails. The next fetch first saves the refresh token.
+/// - The source saves a new refresh token in the [store](RefreshTokenStore) before it returns a
+///   token or an error. So an unusable access token doesn't end the login. If saving fails, the
+///   fetch fails. The next fetch first saves the refresh token.
 /// - A token without an [ID token](Token::id_token) gets the last ID token of the same login.
 /// - Fetches never overlap, so that two requests never send the same rotating token at once. If the
 ///   store has a [lock](RefreshTokenStore#one-process-or-many), this also holds for all processes
 ///   that share the login. Then the first process refreshes the login, and the others use the access
 ///   token that it saved.
 /// - If another process has the lock for longer than the [lock timeout](Self::lock_timeout), the
-///   fetch fails with a [transient](Error::is_transient) error, and nothing is sent. Until its
-///   expiry, the current access token stays in use.
-/// - If the server no longer accepts the refresh token (`invalid_grant`, or a
-///   [code of the server's own](crate::oauth2::TokenResponseFormat::login_required_code)), the error
-///   [requires a login](Error::is_login_required). The source doesn't send the refused token again. If the
+///   fetch fails with a [transient](Error::is_transient) error. The source then sends nothing. The
+///   current access token stays in use until its expiry.
+/// - If the server no longer accepts the refresh token (`invalid_grant`, or a [code that you
+///   set](crate::oauth2::TokenResponseFormat::login_required_code)), the error [requires a
+///   login](Error::is_login_required). The source doesn't send the refused token again. If the
 ///   store contains another token, from another process or a new login, the source sends the other
 ///   token.
 ///
@@ -60,7 +60,7 @@ const RESERVED: Reserved = &[
 /// | --- | --- |
 /// | [`scope`](Self::scope) | none: the scope of the login |
 /// | [`resource`](Self::resource) | none: the server uses the resources of the login |
-/// | [`response_format`](Self::response_format) | that of the client |
+/// | [`response_format`](Self::response_format) | the client's format |
 /// | [`assume_lifetime`](Self::assume_lifetime) | 1 h, used if neither `expires_in` nor a JWT's `exp` is present |
 /// | [`lock_timeout`](Self::lock_timeout) | 15 s |
 /// | [`log_out_on_close`](Self::log_out_on_close) | off: the login stays valid after the process ends |
@@ -149,7 +149,7 @@ impl RefreshToken {
         self
     }
 
-    /// Sets the ID token of the login, and the refresh token of the same login.
+    /// Sets the ID token of the login, and the refresh token from the same response.
     #[must_use]
     pub(crate) fn with_id_token(mut self, id_token: &str, refresh_token: SecretString) -> Self {
         let id_token = SecretString::from(id_token);
@@ -289,7 +289,7 @@ impl RefreshToken {
 
     /// Returns an access token: a token that another process saved, or a new one.
     async fn shared_or_new(&self, state: &mut LoginState, reason: Reason) -> Result<Token, Error> {
-        // The time counts from before the first load: a login that changes later is younger.
+        // The time starts before the first load, because a login that changes later is younger.
         let mut wanted = Wanted::new(reason, &self.client, self.params.digest(&self.client));
         let found = self.load().await?;
         let usable = wanted.look_first(found.as_ref(), &state.known);
@@ -438,8 +438,8 @@ impl RefreshToken {
     }
 
     /// Saves the refresh token and the access token of a response in one record. `current` is the
-    /// new refresh token, or the old one if the server didn't replace it. Returns why only the access
-    /// token couldn't be saved.
+    /// new refresh token, or the old one if the server didn't replace it. If only the access token
+    /// can't be saved, returns the reason.
     async fn save_response(
         &self,
         state: &mut LoginState,

@@ -45,7 +45,7 @@ pub(crate) struct Wanted<'a> {
     since: RequestedAt,
     /// The text that was in the store when the fetch started.
     first_text: Option<SecretString>,
-    /// The access token that was in the store at that time, if the user wants another one.
+    /// The access token that was in the store at that time, if the fetch must not return it.
     unwanted: Option<Token>,
 }
 
@@ -138,7 +138,7 @@ impl<'a> Wanted<'a> {
         (!is_refused && !is_old).then_some(token)
     }
 
-    /// Returns the longest time since the login was saved. If the store doesn't know its age, the
+    /// Returns the maximum time since the login was saved. If the store doesn't know this time, the
     /// login must have changed during this fetch.
     fn age_of(&self, saved: &Loaded) -> Option<Duration> {
         saved.age.or_else(|| {

@@ -17,8 +17,8 @@ use crate::source::store_key::StoreKey;
 /// the login. Keys seal the login, so the store can't read it.
 ///
 /// The lock of the login is a [lease](TokenStore::lease). If a process dies with the lock, the lock
-/// ends after the [client's timeout](crate::oauth2::Client::timeout) and 3 s, so after 13 s by
-/// default. A process that lost its lease sends nothing, and doesn't overwrite a newer login.
+/// ends 3 s after the [client's timeout](crate::oauth2::Client::timeout): by default, after 13 s. A
+/// process that lost its lease sends nothing, and doesn't overwrite a newer login.
 ///
 /// The store key names the login, such as a user and a number. All processes that share the login
 /// need the same key, the same sealing keys and the same client.

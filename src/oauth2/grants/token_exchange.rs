@@ -121,8 +121,8 @@ impl TokenExchange {
     }
 
     /// Sends the subject's [ID token](Token::id_token) instead of its access token, with the type
-    /// `urn:ietf:params:oauth:token-type:id_token`. The ID token comes from a login with the scope
-    /// `openid`. The subject may be such a source, or a [`TokenCache`](crate::TokenCache) for it.
+    /// `urn:ietf:params:oauth:token-type:id_token`. The subject is the source of a login with the
+    /// scope `openid`, or a [`TokenCache`](crate::TokenCache) for such a source.
     ///
     /// If the subject has no ID token, the fetch fails with [`is_config`](Error::is_config).
     ///
@@ -162,7 +162,7 @@ impl TokenExchange {
     }
 
     /// Requests a type for the new token (RFC 8693 §2.1). By default, and if empty, the server
-    /// decides. The layer sends a token of any type as a bearer token.
+    /// decides. The layer sends the new token as a bearer token, whatever its type.
     #[must_use]
     pub fn requested_token_type(mut self, uri: impl Into<String>) -> Self {
         self.requested_token_type = uri.into();
@@ -192,7 +192,7 @@ impl TokenExchange {
     }
 
     async fn exchange(&self, inputs: &InputTokens) -> Result<TokenResponse, Error> {
-        // An access token needs no exception, so `N_A` is an error for it.
+        // `N_A` is accepted only if the caller requested another type than an access token.
         let requested = self.requested_token_type.as_str();
         let is_access_token = requested.is_empty() || requested == ACCESS_TOKEN;
         let no_access_token = Some(requested).filter(|_| !is_access_token);
@@ -201,7 +201,7 @@ impl TokenExchange {
         endpoint.request_type(grant, no_access_token).await
     }
 
-    /// Returns the secret that identifies the subject.
+    /// Returns the subject's ID token or access token, whichever is sent.
     fn subject_secret<'a>(&self, subject: &'a Token) -> &'a str {
         match self.sends_id_token {
             true => subject.id_token().unwrap_or_default(),
@@ -209,7 +209,7 @@ impl TokenExchange {
         }
     }
 
-    /// Returns whether the exchange of new tokens would send the same tokens again.
+    /// Returns whether both exchanges would send the same tokens.
     fn is_same(&self, one: &InputTokens, other: &InputTokens) -> bool {
         let is_same_actor = match (&one.actor, &other.actor) {
             (Some(one), Some(other)) => one.is_same_credential(other),

@@ -43,12 +43,14 @@ impl UserLogin {
     /// Exchanges the grant for tokens. Saves the login before it returns, even if the response has no
     /// usable access token.
     ///
-    /// Takes the store's lock first. So a process that refreshes the old login can't replace the new
-    /// login, and no code is spent if the login couldn't be saved.
+    /// Takes the store's lock first. So a process that refreshes the old login can't replace the
+    /// new login. If this process can't take the lock, it doesn't send the code.
     ///
-    /// If the access token is unusable, the refresh token may still be usable. Without a store, an
-    /// error would lose the refresh token, so the source starts with the refresh token instead. The
-    /// same applies if the error may pass by itself, because the grant can't be used again.
+    /// If the access token is unusable, the refresh token may still be usable. In two cases, this
+    /// method ignores the error and returns a source that starts with the refresh token:
+    ///
+    /// - The error is transient. The grant can't be used again, but a refresh may succeed.
+    /// - There is no store, and the error isn't a refusal. The error would lose the refresh token.
     pub(crate) async fn exchange<'a>(&'a self, grant: Params<'a>) -> Result<RefreshToken, Error> {
         let Some(store) = &self.store else {
             return self.exchange_with_lock(grant, None).await;

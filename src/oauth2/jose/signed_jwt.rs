@@ -85,9 +85,9 @@ impl SignedJwt {
 
     /// Sets the type of the JWT (`typ`, RFC 7515 §4.1.9). Default: `JWT`.
     ///
-    /// An explicit type shows the purpose of a JWT, so that a server never takes one kind of JWT for
-    /// another (RFC 8725 §3.11). For client authentication, the type is `client-authentication+jwt`
-    /// (draft-ietf-oauth-rfc7523bis §4). This draft names no type for the JWT bearer grant.
+    /// With an explicit type, a server can't take one kind of JWT for another (RFC 8725 §3.11). For
+    /// client authentication, the type is `client-authentication+jwt` (draft-ietf-oauth-rfc7523bis
+    /// §4). This draft names no type for the JWT bearer grant.
     ///
     /// # Example
     ///

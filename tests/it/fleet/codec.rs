@@ -74,9 +74,9 @@ async fn the_id_token_and_the_other_fields_are_shared() {
     );
 }
 
-/// All that fits in a response fits in the store.
+/// The extra fields of any response fit in the store.
 #[tokio::test(start_paused = true)]
-async fn fields_of_64_kib_are_shared_and_longer_ones_prevent_it() {
+async fn a_token_with_64_kib_of_fields_is_shared_and_a_longer_token_is_not() {
     let token = |length: usize| {
         let token = Token::bearer("token").unwrap();
         token.with_extra("note", "x".repeat(length))

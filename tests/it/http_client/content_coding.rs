@@ -80,7 +80,7 @@ const ISSUER_METADATA: &str = "https://id.example.com/.well-known/oauth-authoriz
 const API: &str = "https://mcp.example.com/mcp";
 const API_METADATA: &str = "https://mcp.example.com/.well-known/oauth-protected-resource/mcp";
 
-/// Serves an API and its authorization server. `page` makes the page of each JSON text.
+/// Serves the metadata of an API and its authorization server. `page` makes a page from JSON.
 fn web(page: impl Fn(String) -> Page) -> Web {
     let web = Web::default();
     let token = format!("{ISSUER}/token");
@@ -349,7 +349,7 @@ async fn metadata_that_is_unavailable_is_a_transient_error_in_any_coding() {
     assert_eq!(error.retry_after(), Some(Duration::from_secs(7)));
 }
 
-/// Some servers name a coding, but send plain text.
+/// Some servers name a coding in `Content-Encoding`, but send plain text.
 #[tokio::test]
 async fn a_refresh_token_in_a_body_that_only_claims_a_coding_is_saved() {
     for coding in [b"br".as_slice(), b"gzip", b"utf-8"] {
@@ -371,7 +371,7 @@ async fn a_transport_that_decodes_the_body_itself_works() {
     });
     let transport = ServiceBuilder::new()
         .layer(DecompressionLayer::new())
-        // The server compresses, whatever the client accepts.
+        // Makes the server compress the response, although the client doesn't accept this.
         .map_request(|mut request: Request<Full<Bytes>>| {
             let gzip = HeaderValue::from_static("gzip");
             request.headers_mut().insert("accept-encoding", gzip);

@@ -80,7 +80,7 @@ async fn a_client_that_expects_a_form_asks_for_one_and_reads_json_too() {
 }
 
 #[tokio::test]
-async fn what_is_no_form_is_an_error_that_says_so() {
+async fn a_body_that_is_no_form_is_an_error_that_says_so() {
     for (body, what) in [
         ("", "no body"),
         ("OK", "not a form"),
@@ -252,7 +252,7 @@ async fn a_response_that_says_it_failed_is_a_refusal_whatever_its_status() {
             .await
             .is_ok()
     );
-    // An error beside a success is an error.
+    // A response with `error` is a refusal, even if `ok` is true.
     let body = json!({"ok": true, "error": "odd", "access_token": "t"});
     assert!(read_json(slack, body).await.unwrap_err().is_denied());
 }
@@ -322,7 +322,7 @@ fn ended_logins() -> Vec<(TokenResponseFormat, ScriptedResponse, &'static str)> 
             ScriptedResponse::json(400, &supabase),
             "refresh_token_not_found",
         ),
-        // The code counts, whatever the status.
+        // The code requires a login, even with the status 500.
         (
             supabase_format,
             ScriptedResponse::json(500, &supabase),
@@ -393,7 +393,7 @@ async fn after_a_code_that_ends_the_login_a_json_login_logs_in_again() {
     }
 }
 
-/// Without the setting, such a code is an error as any other.
+/// Without the setting `login_required_code`, the server's code is an ordinary error.
 #[tokio::test]
 async fn an_unknown_code_requires_no_login() {
     let server = server(ScriptedResponse::json(
@@ -446,7 +446,7 @@ async fn slacks_tokens_are_both_read() {
     assert_eq!(token.extra("authed_user"), Some(&rest));
 }
 
-/// The bot's token isn't the user's.
+/// Slack's bot token and user token are in different fields of a response.
 #[cfg(feature = "fleet")]
 #[test]
 fn sources_that_read_other_tokens_do_not_share_one() {
@@ -533,7 +533,7 @@ async fn an_unknown_refusal_says_what_the_server_said() {
             json!({"non_field_errors": ["wrong"]}),
             &["non_field_errors: wrong"],
         ),
-        // After the fields of the RFC.
+        // The fields of RFC 6749 come first.
         (
             json!({"error": "odd", "error_description": "why", "hint": "try again"}),
             &["error `odd`: why; hint: try again)"],
@@ -553,7 +553,7 @@ async fn an_unknown_refusal_says_what_the_server_said() {
     }
 }
 
-/// An API without a refusal of the RFC may send its own with a 200.
+/// Some servers refuse with a 200 and with fields that no RFC defines.
 #[tokio::test]
 async fn a_response_without_a_token_says_what_the_server_said() {
     let error = refused(200, json!({"errcode": 40013, "errmsg": "invalid appid"})).await;
@@ -563,7 +563,7 @@ async fn a_response_without_a_token_says_what_the_server_said() {
         error.to_string().contains("errmsg: invalid appid"),
         "{error}"
     );
-    // A response that has one isn't a refusal.
+    // A response with an access token isn't a refusal, so the error doesn't quote `message`.
     let body = json!({"access_token": "t", "expires_in": "soon", "message": "hello"});
     assert!(!refused(200, body).await.to_string().contains("hello"));
 }
@@ -604,7 +604,7 @@ async fn what_a_refusal_says_is_bounded_clean_and_shows_no_secret() {
     assert!(text.contains("a b [redacted]"), "{text}");
 }
 
-/// The tokens at the usual places are tokens too, whatever the format says.
+/// A field such as `access_token` contains a token even if the format names another field.
 #[tokio::test]
 async fn a_refusal_shows_no_token_from_another_place() {
     let format = format().access_token_field("/data/token").unwrap();
@@ -627,7 +627,7 @@ async fn a_text_that_is_said_twice_is_shown_once() {
     assert_eq!(error.matches("why").count(), 1, "{error}");
 }
 
-/// The same fields explain the refusal of each endpoint.
+/// The format also applies to the refusals of the revocation endpoint.
 #[tokio::test]
 async fn a_revocation_that_says_it_failed_is_an_error() {
     let server = server(ScriptedResponse::json(
@@ -668,7 +668,7 @@ async fn a_login_on_another_device_reads_forms_too() {
     assert!(error.to_string().contains("twice"), "{error}");
 }
 
-/// JSON that is deeper than `serde_json` allows.
+/// The field is nested deeper than `serde_json` allows.
 #[tokio::test]
 async fn a_deep_field_does_no_harm() {
     let deep = format!("{}{}", "[".repeat(5000), "]".repeat(5000));

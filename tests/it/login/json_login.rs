@@ -349,7 +349,7 @@ async fn a_token_beside_an_error_is_a_refusal() {
     }
 }
 
-/// Also if its field has another name, and whether the body ends, breaks off or stalls.
+/// The JSON may be invalid, or the body may break off or stall.
 #[tokio::test(start_paused = true)]
 async fn a_new_refresh_token_in_an_unreadable_body_is_kept() {
     let whole = r#"{"data":{"jwt":"t","next":"new"},"refresh_token":"other","ttl":6"#;
@@ -384,7 +384,6 @@ async fn a_new_refresh_token_in_an_unreadable_body_is_kept() {
     }
 }
 
-/// A format describes responses only.
 #[tokio::test]
 async fn a_format_applies_to_the_responses_and_not_to_the_requests() {
     let body = json!({"success": true, "token": "t", "next": "r", "region": "eu"});
@@ -413,6 +412,6 @@ async fn a_format_applies_to_the_responses_and_not_to_the_requests() {
 
     let login = api.login().response_format(TokenResponseFormat::new());
     let login = login.access_token_field("/token").unwrap();
-    // The last format has no `success`.
+    // The new format doesn't check `success`, so it accepts the last response.
     assert_eq!(fetch(&login).await.unwrap().secret(), "t");
 }

@@ -314,7 +314,7 @@ async fn a_switch_uses_the_offered_key_before_a_server_refuses_the_other_and_can
     assert_eq!(ok().await, ["old"]);
     assert_eq!(layer.cache().refresh_now().await.unwrap().secret(), "new");
     assert_eq!(ok().await, ["new"]);
-    // Another fetch doesn't switch again.
+    // A second fetch doesn't switch back to the old key.
     layer.cache().refresh_now().await.unwrap();
     assert_eq!(ok().await, ["new"]);
     api.knows(["old"]);
@@ -333,7 +333,7 @@ async fn a_refusal_after_a_switch_was_requested_swaps_the_keys_once() {
 }
 
 #[tokio::test]
-async fn a_switch_is_to_the_key_that_was_offered_before_it() {
+async fn a_switch_needs_a_key_that_was_offered_before() {
     let (key, rotation) = ApiKey::rotating("old");
     let next = async |reason| key.fetch(reason).await.unwrap().secret().to_owned();
     rotation.switch();
@@ -362,7 +362,7 @@ async fn after_a_rotation_no_refusal_brings_back_the_deleted_key() {
         rotation.offer("newer");
         assert_eq!(next(Reason::Refused).await, "newer");
     }
-    // Without a switch, the key in use stays.
+    // Without a switch, `finish` keeps the old key.
     let (key, rotation) = ApiKey::rotating("old");
     rotation.offer("new");
     rotation.finish();

@@ -1,4 +1,4 @@
-//! What a token keeps of its response, besides the credential.
+//! The ID token and the extra fields that a token keeps from its response.
 
 use serde_json::json;
 use tower_auth::oauth2::ClientCredentials;
@@ -99,7 +99,7 @@ async fn a_cache_hands_out_what_the_source_set() {
     }
 }
 
-/// A token with many fields is as good as any.
+/// A token with a long extra field is usable like any other token.
 #[tokio::test]
 async fn a_response_may_be_as_long_as_its_limit() {
     let note = "x".repeat(60_000);

@@ -1,4 +1,4 @@
-//! Processes whose clocks differ share tokens, and send none after its end.
+//! Processes whose clocks differ share tokens, and no process gets a token after the token's end.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -14,7 +14,7 @@ use crate::support::breakable_store::BreakableStore;
 /// How far the clocks of two processes differ.
 const SKEW: Duration = Duration::from_secs(120);
 
-/// A clock that is wrong by `ahead` or `behind`.
+/// Makes a clock that is wrong by `ahead` or `behind`.
 fn clock(ahead: Duration, behind: Duration) -> Clock {
     let right = Clock::tokio();
     let start = Instant::now();

@@ -1,5 +1,4 @@
-//! A fleet is never worse than its members alone: during an outage of the authorization server, and
-//! when a process dies.
+//! A fleet during an outage of the authorization server, and after the death of a process.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -61,7 +60,7 @@ impl Outage {
     }
 }
 
-/// Asks all processes at once. Returns the errors, and how long the slowest process took.
+/// Asks all processes for a token at once. Returns the errors and the time of the slowest process.
 async fn errors(processes: &[TokenCache]) -> (Vec<Error>, Duration) {
     let start = Instant::now();
     let asked = processes.iter().map(TokenCache::token);
@@ -91,7 +90,7 @@ async fn in_an_outage_a_fleet_fails_as_soon_as_a_process_alone_and_with_the_same
             assert_eq!(error.code(), Some("unavailable"));
             assert!(error.is_denied() && error.is_transient());
         }
-        // The processes share the requests.
+        // Alone, each process would send several requests.
         assert!(outage.requests() <= 4, "{}", outage.requests());
     }
 }

@@ -192,7 +192,7 @@ async fn what_belongs_to_somebody_else_is_refused() {
     }
 }
 
-/// The file is cut somewhere, is too long, or isn't of this store.
+/// The file is cut off, is too long, or was written by another program.
 #[tokio::test]
 async fn a_torn_file_is_no_error_and_the_next_token_mends_it() {
     let (_folder, store) = store();

@@ -16,7 +16,7 @@ fn gzip(data: impl AsRef<[u8]>) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// Stores the data without compression.
+/// Makes gzip data without compression.
 fn stored(data: impl AsRef<[u8]>) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::none());
     encoder.write_all(data.as_ref()).unwrap();
@@ -86,16 +86,16 @@ async fn a_compressed_refusal_is_read() {
     assert_eq!(error.code(), Some("invalid_scope"));
     assert_eq!(error.description(), Some("which one?"));
     assert!(!error.to_string().contains("coding"), "{error}");
-    // A secret that the server echoes is hidden.
+    // The error hides a secret that the server echoes.
     let body = json!({"error": "no", "error_description": format!("not {SECRET}")});
     let error = fetch(gzipped(400, body.to_string())).await.unwrap_err();
     assert!(!all_text_of(&error).contains(SECRET), "{error:?}");
-    // A proxy's page.
+    // The page comes from a proxy.
     let page = gzipped(503, "<html>").header("retry-after", "7");
     let error = fetch(page).await.unwrap_err();
     assert!(error.is_denied() && error.is_transient());
     assert_eq!(error.retry_after(), Some(Duration::from_secs(7)));
-    // The connection breaks within the page, which has no effect on the refusal.
+    // The connection breaks within the page. The error is still the refusal.
     let page = gzipped(503, "<html>").reset_after(15);
     let error = fetch(page).await.unwrap_err();
     assert!(error.is_denied() && error.is_transient(), "{error}");
@@ -224,10 +224,10 @@ async fn a_bomb_takes_no_memory() {
         "{error}"
     );
     assert!(memory.bytes_max < 512 * 1024, "{memory:?}");
-    // As an error page, a bomb is still that error.
+    // If an error page is such a bomb, the caller still gets the server's refusal.
     let error = fetch(coded(503, &[b"gzip"], bomb)).await.unwrap_err();
     assert!(error.is_denied() && error.is_transient(), "{error}");
-    // Thousands of empty members.
+    // The data contains 1000 empty members.
     let members = gzip("").repeat(1000);
     let error = fetch(raw(members)).await.unwrap_err();
     assert!(error.is_reply(), "{error}");
@@ -256,7 +256,7 @@ async fn data_that_is_cut_off_anywhere_is_an_error() {
         let error = fetch(raw(data[..length].to_vec())).await.unwrap_err();
         assert!(error.is_reply(), "{length}: {error}");
         let text = error.to_string();
-        assert!(text.contains("its end is missing"), "{length}: {text}");
+        assert!(text.contains("ends too early"), "{length}: {text}");
     }
 }
 
@@ -278,7 +278,7 @@ async fn damaged_data_is_an_error_or_the_token() {
             }
         }
     }
-    // The time and the operating system in the header aren't checked.
+    // Damage to the time or the operating system in the header has no effect.
     assert!(errors > 8 * (data.len() - 10), "{errors}");
     for data in [
         [gzip(ISSUED), b"garbage".to_vec()].concat(),
@@ -317,7 +317,7 @@ async fn a_refresh_token_in_the_decoded_part_is_saved() {
         assert_saved(raw(data[..length].to_vec())).await;
         assert_saved(raw(data.clone()).reset_after(length)).await;
     }
-    // The checksum is wrong, or the data in the middle, or what follows.
+    // The checksum, the second half of the data, or the next member is wrong.
     let mut wrong_sum = data.clone();
     *wrong_sum.last_mut().unwrap() ^= 1;
     assert_saved(raw(wrong_sum)).await;

@@ -27,7 +27,7 @@ fn with_field(site: &Site) -> Session {
     session.csrf_field("/data/csrf", "X-XSRF-TOKEN").unwrap()
 }
 
-/// Builds a site whose login sets a session and has this body.
+/// Builds a site whose login sets a session cookie and returns this body.
 fn with_body(body: impl Into<String>) -> Site {
     let body = body.into();
     Site::new(move |asked| match asked.is_login() {
@@ -98,7 +98,7 @@ async fn the_value_of_the_cookie_is_percent_decoded() {
 #[tokio::test]
 async fn the_current_value_of_the_cookie_counts() {
     let site = Site::new(|asked| match (asked.is_login(), asked.requests) {
-        // The login sets no token: many servers set the token with the first page.
+        // The login sets no CSRF token. Many servers set the token with the first page.
         (true, _) => setting(200, &["sid=1; Path=/"]),
         (false, 3) => setting(200, &["XSRF-TOKEN=; Path=/; Max-Age=0"]),
         (false, 4) => setting(200, &["XSRF-TOKEN=; Path=/"]),
@@ -158,7 +158,7 @@ async fn beside(layer: AuthLayer, site: &Site, own: &[(&str, &str)]) -> (Option<
 }
 
 #[tokio::test]
-async fn what_the_caller_set_goes_before_ours() {
+async fn what_the_caller_set_has_precedence() {
     let site = Site::setting(["sid=1; Path=/", "XSRF-TOKEN=ours; Path=/"]);
     let layer = crate::support::layer(with_cookie(&site));
     let replacing = crate::support::layer(with_cookie(&site)).replace_existing(true);
@@ -171,7 +171,7 @@ async fn what_the_caller_set_goes_before_ours() {
             "XSRF-TOKEN=ours; sid=1",
         ),
         (&layer, &[(HEADER, "")], Some(""), "XSRF-TOKEN=ours; sid=1"),
-        // The server compares the header with the cookie.
+        // The header is a copy of the caller's cookie, because the server compares both.
         (
             &layer,
             &[(cookie, "XSRF-TOKEN=own%3D")],
@@ -185,7 +185,8 @@ async fn what_the_caller_set_goes_before_ours() {
             "a=b; XSRF-TOKEN = own; sid=1",
         ),
         (&layer, &[(cookie, "XSRF-TOKEN")], None, "XSRF-TOKEN; sid=1"),
-        // The request belongs to the caller's session.
+        // The caller's session cookie makes the credential the caller's own, so the layer adds
+        // nothing.
         (&layer, &[(cookie, "sid=own")], None, "sid=own"),
         (
             &replacing,
@@ -217,7 +218,7 @@ async fn the_token_goes_where_the_cookies_go_and_nowhere_else() {
         assert!(send(layer, url).await.is_err(), "{url}");
     }
     assert!(site.requests().is_empty());
-    // A request that passes elsewhere has no credential.
+    // With `pass_elsewhere`, a request to another origin has no CSRF header.
     let layer = layer
         .only_to(["https://api.example.com"])
         .unwrap()

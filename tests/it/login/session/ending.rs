@@ -68,7 +68,7 @@ async fn a_session_that_has_ended_is_followed_by_a_login_before_the_next_request
             200,
             &[&format!("sid={}; Max-Age=600; Path=/", asked.logins)],
         ),
-        // A cookie that isn't the session's doesn't delay the next login.
+        // This cookie isn't the session's cookie, so its expiry doesn't delay the next login.
         false => setting(200, &["other=1; Max-Age=3600; Path=/"]),
     });
     let clock = Clock::manual();

@@ -1,4 +1,4 @@
-//! Sessions that responses renew, and which responses renew nothing.
+//! Which responses renew a session, and when the source logs in again.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,14 +19,15 @@ use crate::support::{call, layer_from, paused};
 
 const LIFETIME: Duration = Duration::from_secs(10);
 
-/// The sessions of a site that knows when each of them ends.
+/// The sessions of a site, with their ends.
 #[derive(Clone, Default)]
 struct Sessions {
     ends: Arc<Mutex<HashMap<String, Instant>>>,
 }
 
 impl Sessions {
-    /// Responds to a login, or checks the session. `renew` says whether this response renews it.
+    /// Responds to a login, or checks the session of a request. If `renew` is true, the response
+    /// renews the session.
     fn respond(&self, asked: &Asked<'_>, renew: bool) -> ScriptedResponse {
         let mut ends = self.ends.lock().unwrap();
         let id = match asked.is_login() {
@@ -49,7 +50,7 @@ impl Sessions {
     }
 }
 
-/// A session, with the number of fetches.
+/// A source that counts the fetches from a session.
 struct Counting {
     session: Session,
     fetches: Arc<AtomicUsize>,
@@ -70,7 +71,7 @@ impl TokenSource for Counting {
     }
 }
 
-/// Sends a request every 500 ms for this time. Each request must succeed at once.
+/// Sends a request every 500 ms for this time. Each request must succeed without a wait.
 async fn use_steadily(cache: &TokenCache, site: &Site, time: Duration) {
     let mut client = layer_from(cache.clone()).layer(site.clone());
     let end = Instant::now() + time;
@@ -83,7 +84,7 @@ async fn use_steadily(cache: &TokenCache, site: &Site, time: Duration) {
     }
 }
 
-/// Uses a session of this site steadily for 24 s. Returns the number of logins.
+/// Sends requests to this site for 24 s. Returns the number of logins.
 async fn logins_of(site: &Site, session: Session) -> usize {
     let cache = paused(session).build();
     use_steadily(&cache, site, Duration::from_secs(24)).await;
@@ -113,7 +114,7 @@ async fn a_session_that_each_response_renews_is_one_login() {
     let cache = paused(source).build();
     use_steadily(&cache, &site, Duration::from_secs(24)).await;
     assert_eq!(site.logins(), 1);
-    // A token of 10 s is stale after 5 s.
+    // Each token lasts 10 s and is stale after 5 s, so the cache fetches every 5 s.
     assert_eq!(fetches.load(Ordering::SeqCst), 5);
 }
 
@@ -134,16 +135,17 @@ async fn a_session_that_some_responses_renew_is_one_login() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_that_is_renewed_once_is_followed_by_a_login_as_late() {
+async fn one_renewal_delays_the_next_login() {
     let sessions = Sessions::default();
-    // The request after 2 s renews the session, which then lasts 12 s.
+    // The request at 2 s renews the session, which then ends at 12 s.
     let site = Site::new(move |asked| sessions.respond(asked, asked.requests == 4));
     let cache = paused(site.session()).build();
     let start = Instant::now();
     use_steadily(&cache, &site, Duration::from_secs(11)).await;
     let logins = site.asked(true);
     let times = logins.iter().map(|login| login.received_at() - start);
-    // At 5 s, the session has 7 s left. The next refresh is after half of them.
+    // The refresh at 5 s returns a token for the remaining 7 s. The next refresh is after half of
+    // this time, at 8.5 s.
     assert_eq!(
         times.collect::<Vec<_>>(),
         [Duration::ZERO, Duration::from_millis(8500)]
@@ -213,7 +215,7 @@ async fn a_cookie_is_deleted_by_expires_as_the_servers_clock_counts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_several_cookies_each_that_the_session_needs_has_to_be_renewed() {
+async fn each_cookie_that_the_session_needs_has_to_be_renewed() {
     static BOTH: [&str; 2] = ["sid=1; Path=/; Max-Age=10", "b=2; Path=/; Max-Age=10"];
     let site = |renewed: &'static [&'static str]| {
         Site::new(move |asked| match asked.is_login() {
@@ -241,7 +243,7 @@ async fn of_several_cookies_each_that_the_session_needs_has_to_be_renewed() {
     }
 }
 
-/// Without a `Path`, a cookie of the login has another path than the same cookie of other responses.
+/// Without a `Path`, the path of a cookie depends on the request that the response belongs to.
 #[tokio::test(start_paused = true)]
 async fn a_session_is_renewed_by_a_cookie_of_the_same_name_with_another_path() {
     let site = Site::new(|_| setting(200, &["sid=1; Max-Age=10"]));
@@ -259,7 +261,7 @@ async fn a_session_is_renewed_by_a_cookie_of_the_same_name_with_another_path() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_expired_cookie_does_not_go_before_a_valid_one_of_its_name() {
+async fn an_expired_cookie_is_not_sent_if_a_valid_cookie_has_its_name() {
     let site = Site::new(|asked| match asked.is_login() {
         true => setting(200, &["sid=old; Path=/v1; Max-Age=10"]),
         false => setting(200, &["sid=new; Path=/; Max-Age=10"]),
@@ -279,7 +281,7 @@ async fn an_expired_cookie_does_not_go_before_a_valid_one_of_its_name() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_whose_end_a_response_brings_forward_is_not_renewed() {
+async fn a_response_that_shortens_the_session_does_not_renew_it() {
     let site = Site::new(|asked| match (asked.is_login(), asked.requests) {
         (true, _) => setting(
             200,
@@ -290,7 +292,7 @@ async fn a_session_whose_end_a_response_brings_forward_is_not_renewed() {
     });
     let cache = paused(site.session()).build();
     use_steadily(&cache, &site, Duration::from_secs(60)).await;
-    // The token of 100 s is stale after 50 s.
+    // The first token lasts 100 s, so the cache refreshes it after 50 s.
     assert_eq!(site.logins(), 2);
 }
 
@@ -307,7 +309,7 @@ async fn a_renewed_cookie_without_an_end_lasts_until_the_server_refuses_it() {
     assert_eq!(expiry(&cache.token().await.unwrap()), "Never");
 }
 
-/// The site states the rest of the lifetime in whole seconds, so the end seems to move.
+/// The site states the remaining lifetime in whole seconds, so the end seems to move.
 #[tokio::test(start_paused = true)]
 async fn a_session_whose_end_stays_is_not_renewed_by_rounding() {
     let start = Arc::new(Mutex::new(Instant::now()));
@@ -327,17 +329,17 @@ async fn a_session_whose_end_stays_is_not_renewed_by_rounding() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_that_is_used_again_shortly_before_its_end_is_not_logged_in_to_again() {
+async fn a_session_that_is_used_shortly_before_its_end_needs_no_login() {
     let (site, _) = sliding();
     let cache = paused(site.session()).build();
     let mut client = layer_from(cache).layer(site.clone());
-    // The request after 3 s renews the session. The token of the login has expired after 8 s.
+    // The request at 3 s renews the session. At 8 s, the login's token has expired.
     for pause in [3, 5, 6, 6] {
         call(&mut client, get(THINGS)).await.unwrap();
         advance(Duration::from_secs(pause)).await;
     }
     assert_eq!(site.logins(), 1);
-    // Only 1 s is left, so the session might end before the request arrives.
+    // The session now has only 1 s left, so the source logs in: the request could arrive too late.
     advance(Duration::from_secs(3)).await;
     let response = call(&mut client, get(THINGS)).await.unwrap();
     assert_eq!((response.status(), site.logins()), (StatusCode::OK, 2));
@@ -373,7 +375,8 @@ async fn a_response_to_a_replaced_session_renews_only_that_session() {
     );
 }
 
-/// The token of a renewed session isn't new, so the layer doesn't wait for it to become valid.
+/// The token of a renewed session keeps its age. So the layer doesn't take the refusal for that of
+/// a new token that isn't valid yet.
 #[tokio::test(start_paused = true)]
 async fn a_renewed_session_that_the_server_refuses_is_replaced_at_once() {
     let (site, sessions) = sliding();
@@ -388,7 +391,7 @@ async fn a_renewed_session_that_the_server_refuses_is_replaced_at_once() {
     assert_eq!(start.elapsed(), Duration::ZERO);
 }
 
-/// Requests are refused while the cache asks the source for the next token of the same session.
+/// Requests are refused while the cache fetches the next token of the same session.
 #[tokio::test(start_paused = true)]
 async fn a_session_that_is_refused_as_it_is_renewed_is_replaced() {
     let (site, sessions) = sliding();
@@ -432,7 +435,7 @@ async fn a_response_that_is_no_success_renews_nothing() {
             false => setting(status, &[&format!("{anonymous}; Path=/; Max-Age=10")]),
         });
         let cache = paused(site.session()).build();
-        // The layer is told to ignore a 401 without a challenge.
+        // With this setting, a 401 without a challenge isn't a refusal.
         let layer = layer_from(cache).retry_without_challenge(false);
         let mut client = layer.layer(site.clone());
         for _ in 0..7 {
@@ -446,7 +449,7 @@ async fn a_response_that_is_no_success_renews_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_success_after_a_doubt_renews_the_session_again() {
     let sessions = Sessions::default();
-    // Every other request is refused, because of its resource.
+    // The site refuses each request to `/v1/locked`, but still has the session.
     let site = Site::new(move |asked| match asked.path() {
         "/v1/locked" => setting(403, &[]),
         _ => sessions.respond(asked, true),
@@ -495,7 +498,7 @@ async fn a_token_of_a_renewed_session_has_its_current_cookies() {
     use_steadily(&cache, &site, Duration::from_secs(6)).await;
     assert_eq!(site.logins(), 1);
     let token = cache.token().await.unwrap();
-    // The request after 4.5 s was the last before the refresh.
+    // The last request before the refresh was at 4.5 s, and its response set `sid=10`.
     assert_eq!(token.secret(), "sid=10");
     let paths = site.requests();
     assert!(
@@ -540,7 +543,7 @@ async fn a_renewed_session_is_logged_in_to_again_if_the_last_responses_doubt_it(
         let cache = paused(site.session()).build();
         let layer = layer_from(cache).retry_without_challenge(false);
         let mut client = layer.layer(site.clone());
-        // The second request renews the session. After 5 s, the token is stale.
+        // The second request, at 4 s, renews the session. At 5 s, the token is stale.
         for pause in [4000, 500, 1000, 500] {
             call(&mut client, get(THINGS)).await.unwrap();
             sleep(Duration::from_millis(pause)).await;

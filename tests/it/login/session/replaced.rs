@@ -1,4 +1,4 @@
-//! Sessions that a later login replaced, and their logout.
+//! The logout of sessions that a later login replaced.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,7 +55,7 @@ async fn sessions_that_refreshes_replace_are_logged_out_at_the_next_fetch_and_at
         sleep(Duration::from_secs(1)).await;
     }
     assert_eq!(site.logins(), 5);
-    // The cache has used the fourth session until the last fetch.
+    // The cache used the fourth session until the last fetch, so it isn't logged out yet.
     assert_eq!(logged_out(&site), sessions(1..=3));
     cache.close().await;
     let mut all = logged_out(&site);
@@ -113,7 +113,7 @@ async fn no_more_than_sixteen_replaced_sessions_are_kept() {
         false => setting(204, &[]),
     });
     let cache = paused(session(&site)).build();
-    // A user who keeps each token looks like a request that uses the session.
+    // While the test keeps a token, the token's session counts as used.
     let mut tokens = Vec::new();
     for _ in 0..20 {
         tokens.push(cache.refresh_now().await.unwrap());
@@ -156,7 +156,8 @@ async fn a_session_that_the_server_has_ended_is_not_logged_out() {
     }
 }
 
-/// The server continues the session of the same user, so its logout would end the current session.
+/// The server continues the same session at the next login, so a logout would end the current
+/// session.
 #[tokio::test(start_paused = true)]
 async fn a_session_that_the_next_login_continues_is_not_logged_out() {
     let site = Site::new(|asked| match asked.is_login() {
@@ -206,7 +207,7 @@ async fn the_session_of_a_closed_cache_is_not_used_again() {
     assert_eq!((site.logins(), logged_out(&site)), (3, sessions(1..=3)));
 }
 
-/// The cache has no token at this time, but the server still has the session.
+/// The cache has no token when it is closed, but the server still has the session.
 #[tokio::test(start_paused = true)]
 async fn a_close_without_a_token_logs_out_too() {
     let site = site(|| setting(204, &[]));

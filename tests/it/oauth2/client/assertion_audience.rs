@@ -16,7 +16,7 @@ use crate::support::web::{Page, Web};
 
 const TYP: &str = "client-authentication+jwt";
 
-/// The issuer as its metadata writes it, and as the caller writes it.
+/// The issuer as the metadata contains it, and as the caller writes it.
 const ISSUER: &str = "https://id.example.com/";
 const WRITTEN: &str = "https://id.example.com";
 
@@ -169,11 +169,11 @@ async fn a_jwt_of_the_callers_own_has_its_own_type() {
     ] {
         let web = web();
         let client = client(&web, TOKEN).client_assertion(jwt);
-        // This setting is only for the assertions that the client makes itself.
+        // The setting has no effect, because the caller provides the assertion.
         fetch(client.assertion_typ("z")).await.unwrap();
         assert_eq!(sent_to(&web, TOKEN), expected(typ, "a"));
     }
-    // The assertion of a grant isn't the client's.
+    // The setting doesn't change the assertion of a grant either.
     let web = web();
     let grant = SignedJwt::new(key())
         .typ("authorization-grant+jwt")
@@ -282,7 +282,7 @@ async fn a_request_that_needs_no_metadata_is_sent_without_it() {
         let client = signing(&web, issuer()).revoke_at(REVOKE).unwrap();
         revoke(client.clone()).await.unwrap();
         assert_eq!(sent_to(&web, REVOKE), expected("JWT", WRITTEN));
-        // The token endpoint itself can't be found.
+        // A token request fails, because only the metadata contains the token endpoint's address.
         assert!(fetch(client).await.is_err());
         assert_eq!(sent_to(&web, TOKEN).len(), 1);
     }

@@ -39,13 +39,13 @@ async fn a_token_that_is_no_access_token_is_issued_if_it_was_requested() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_no_access_token_is_refused_otherwise() {
+async fn a_token_that_is_no_access_token_is_refused_if_it_was_not_requested() {
     for (issued, requested, why) in [
-        // Nothing, or an access token, was requested.
+        // The client requested no type, or an access token.
         (ID_TOKEN, "", "requested_token_type"),
         (ACCESS_TOKEN, "", "requested_token_type"),
         (ACCESS_TOKEN, ACCESS_TOKEN, "requested_token_type"),
-        // Another type was issued.
+        // The server issued another type than the client requested.
         (ID_TOKEN, SAML, "isn't the requested type"),
         (JWT, ID_TOKEN, "isn't the requested type"),
         (ACCESS_TOKEN, ID_TOKEN, "isn't the requested type"),
@@ -60,7 +60,7 @@ async fn a_token_that_is_no_access_token_is_refused_otherwise() {
             "{requested}: {text}"
         );
     }
-    // Other grants.
+    // Other grants never accept such a token.
     let server = FormServer::new(|_, _| n_a(ID_TOKEN));
     let source = RefreshToken::new(server.client(), "r");
     let error = source.fetch(Reason::First).await.unwrap_err();
@@ -113,7 +113,7 @@ async fn a_refresh_without_an_id_token_keeps_the_last_one() {
     assert_eq!(id_tokens(&source).await, expected);
 }
 
-/// A server that doesn't rotate refresh tokens.
+/// The server doesn't rotate its refresh tokens.
 #[tokio::test]
 async fn the_last_id_token_is_kept_with_the_same_refresh_token_too() {
     let server = FormServer::new(|number, _| {
@@ -128,7 +128,7 @@ async fn the_last_id_token_is_kept_with_the_same_refresh_token_too() {
     assert_eq!(id_tokens(&source).await, owned([Some("id-1"); 3]));
 }
 
-/// The new login may be that of another user.
+/// Another user may have logged in.
 #[tokio::test]
 async fn the_id_token_of_a_login_is_not_that_of_the_next_login() {
     let server = issuing(&[Some("id-of-one-user"), None, None, None]);
@@ -212,7 +212,7 @@ async fn the_id_token_of_a_login_is_exchanged() {
     let source = TokenExchange::new(server.client(), cache.clone()).subject_id_token();
     source.fetch(Reason::First).await.unwrap();
     assert_eq!(sent(&server), id_token());
-    // The cache refreshes the login.
+    // The cache now refreshes the access token, and the response has no ID token.
     tokio::time::advance(Duration::from_secs(61)).await;
     source.fetch(Reason::First).await.unwrap();
     assert_eq!(sent(&server), id_token());
@@ -257,9 +257,9 @@ async fn a_subject_without_an_id_token_is_an_error_that_says_what_to_request() {
     assert!(server.forms().is_empty());
 }
 
-/// A new access token with the same ID token changes nothing for the exchange.
+/// If the subject returns a new access token with the same ID token, the exchange isn't repeated.
 #[tokio::test]
-async fn a_refused_id_token_is_sent_again_only_if_it_is_another() {
+async fn after_a_refusal_only_another_id_token_is_sent() {
     for (id_tokens, sent) in [
         (["id-0", "id-0"], &["id-0"][..]),
         (["id-0", "id-1"], &["id-0", "id-1"]),

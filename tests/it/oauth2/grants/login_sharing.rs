@@ -1,5 +1,5 @@
-//! Several processes share one login: each refresh token is sent once, and all use its access token.
-//! A source stands for a process.
+//! Several processes share one login. Each refresh token is sent once, and all processes use the
+//! new access token. Each source simulates a process.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -115,7 +115,7 @@ async fn processes_that_need_a_token_at_once_make_one_request_and_get_one_token(
         assert_eq!(server.sent(), ["refresh-0"]);
         assert_eq!(store.saves(), ["refresh-1"]);
         assert!(!store.is_locked());
-        // The processes that wait look without the lock.
+        // Only one process takes the lock. The others load the login without the lock.
         let unlocks = store.calls().into_iter().filter(|call| *call == "unlock");
         assert_eq!(unlocks.count(), 1);
     }
@@ -157,7 +157,7 @@ async fn a_process_that_starts_later_uses_the_saved_token_without_the_lock() {
     assert_eq!(fetch(&later, Reason::First).await.unwrap(), "access-1");
     assert_eq!(store.calls(), ["load"]);
     assert_eq!(server.sent(), ["refresh-0"]);
-    // The request took 1 s of the lifetime.
+    // The lifetime counts from the start of the token request, which took 1 s.
     let token = later.fetch(Reason::First).await.unwrap();
     assert_eq!(lifetime(&token), 2599.0);
 }
@@ -187,7 +187,7 @@ async fn a_saved_token_is_used_if_enough_of_its_life_is_left_for_the_reason() {
     for reason in [Reason::First, Reason::Expired, Reason::Refused] {
         assert!(!requests(reason, 3600, 3500, false).await, "{reason}");
         assert!(requests(reason, 3600, 3541, false).await, "{reason}");
-        // Half of a short life is enough.
+        // For a short lifetime, it is enough if half of the lifetime is left.
         assert!(!requests(reason, 20, 9, false).await, "{reason}");
         assert!(requests(reason, 20, 11, false).await, "{reason}");
         assert!(requests(reason, 3600, 4000, false).await, "{reason}");
@@ -205,7 +205,7 @@ async fn a_saved_token_that_this_process_has_used_is_no_answer_to_a_refusal_or_a
     assert!(!requests(Reason::Expired, 3600, 10, true).await);
 }
 
-/// A user who forces a refresh wants a token that is newer than the saved one.
+/// A forced refresh must return a token that is newer than the saved token.
 #[tokio::test(start_paused = true)]
 async fn a_forced_refresh_uses_only_a_token_that_was_saved_meanwhile() {
     assert!(requests(Reason::Forced, 3600, 10, false).await);
@@ -219,7 +219,7 @@ async fn a_forced_refresh_uses_only_a_token_that_was_saved_meanwhile() {
     assert_eq!(server.sent(), ["refresh-0", "refresh-1"]);
 }
 
-/// The saved token was refused before, and the refusal before the last one counts too.
+/// The source remembers more than the last refused token.
 #[tokio::test(start_paused = true)]
 async fn a_token_that_was_refused_is_not_used_again() {
     let server = Rotating::with(|server| server.rotates = false);
@@ -248,7 +248,7 @@ async fn a_source_that_requests_something_else_does_not_use_the_token() {
     let (server, store) = (Rotating::default(), LockingStore::holding("refresh-0"));
     let source = || server.process(&store).scope("read write");
     fetch(&source(), Reason::First).await.unwrap();
-    // The order of the names doesn't matter.
+    // The order of the scope's names makes no difference.
     let same = server.process(&store).scope("write read");
     let token = same.fetch(Reason::First).await.unwrap();
     assert_eq!(
@@ -276,7 +276,7 @@ fn lifetime(token: &Token) -> f64 {
     rest.split_once("s)").unwrap().0.parse().unwrap()
 }
 
-/// The wait for the lock doesn't shorten the life of the token.
+/// The wait for the lock doesn't shorten the lifetime of the token.
 #[tokio::test(start_paused = true)]
 async fn the_lifetime_of_a_token_includes_the_wait_for_the_lock() {
     use tower_auth::oauth2::RefreshTokenStore;
@@ -432,7 +432,8 @@ async fn a_store_that_hangs_while_it_unlocks_delays_the_token_by_a_second() {
     assert_eq!(fetched.unwrap().unwrap().secret(), "access-1");
 }
 
-/// Otherwise, another process would send the refresh token that the server has just replaced.
+/// Without the lock, another process would send the refresh token that the server has just
+/// replaced.
 #[tokio::test(start_paused = true)]
 async fn a_new_refresh_token_that_can_not_be_saved_keeps_the_lock_until_it_is_saved() {
     let (server, store) = (Rotating::default(), LockingStore::holding("refresh-0"));
@@ -551,8 +552,8 @@ async fn a_source_that_is_dropped_releases_the_lock() {
     assert!(!store.is_locked());
 }
 
-/// Without a lock in the store, two processes may send the same token. A lenient server refuses the
-/// second one, although the login is good.
+/// Without a lock in the store, two processes may send the same refresh token. A lenient server
+/// refuses the second request, but doesn't end the login.
 #[tokio::test(start_paused = true)]
 async fn a_process_that_was_too_late_uses_what_the_other_process_saved() {
     let store = Store::holding("refresh-0");
@@ -873,7 +874,7 @@ async fn the_id_token_and_the_extra_fields_are_in_the_record() {
         let url = token.extra("instance_url").and_then(Value::as_str);
         assert_eq!(url, Some("https://acme.example.com"));
     }
-    // Another login has its own ID token, or none.
+    // After another login, the source doesn't return the ID token of the first login.
     store.put("refresh-of-another-login");
     let token = process().fetch(Reason::First).await.unwrap();
     assert_eq!(token.id_token(), None);

@@ -240,9 +240,9 @@ async fn a_login_with_a_code_saves_it_before_it_judges_the_rest() {
     }
 }
 
-/// Wherever the refresh token is, and whatever is wrong with the rest.
+/// The format names the refresh token's place. The rest of each response is unusable.
 #[tokio::test]
-async fn one_in_another_format_is_saved_first_too() {
+async fn a_refresh_token_in_another_format_is_saved_first() {
     let slack = || {
         let format = TokenResponseFormat::new();
         let format = format.access_token_field("/authed_user/access_token");
@@ -279,7 +279,7 @@ async fn one_in_another_format_is_saved_first_too() {
             slack(),
             r#"{"authed_user":{"refresh_token":"planted-2"},"refresh_token":"bot",}"#,
         ),
-        // The token of the bot at the top, in JSON with an error.
+        // The client wants the token at the top level, and the JSON has an error.
         (
             TokenResponseFormat::new(),
             r#"{"a":NaN,"refresh_token":"planted-2","authed_user":{"refresh_token":"user"}}"#,
@@ -296,7 +296,7 @@ async fn one_in_another_format_is_saved_first_too() {
         (form(), r#"{"access_token":7,"refresh_token":"planted-2"}"#),
     ] {
         let server = rotating(ScriptedResponse::json(200, body));
-        // This response isn't JSON by its type.
+        // A body that isn't JSON gets the content type of a form.
         let server = match body.starts_with('{') {
             true => server,
             false => {
@@ -312,7 +312,7 @@ async fn one_in_another_format_is_saved_first_too() {
     }
 }
 
-/// Another token of the response isn't the refresh token, even if nothing else is left of it.
+/// The format names a refresh token in `authed_user`. Each body has one only in another place.
 #[tokio::test]
 async fn the_refresh_token_of_another_token_is_not_saved() {
     let format = || {
@@ -337,7 +337,7 @@ async fn the_refresh_token_of_another_token_is_not_saved() {
     }
 }
 
-/// A body that breaks off is read as far as it goes, so no other token is taken for the refresh token.
+/// The part that arrived is parsed, so a refresh token inside another object isn't saved.
 #[tokio::test]
 async fn the_refresh_token_of_another_token_is_not_saved_if_the_body_breaks_off() {
     for (body, saved) in [
@@ -362,7 +362,7 @@ async fn the_refresh_token_of_another_token_is_not_saved_if_the_body_breaks_off(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_response_that_stalls_does_not_lose_one_that_has_arrived() {
+async fn a_response_that_stalls_does_not_lose_its_refresh_token() {
     let json = r#"{"access_token":"t2","refresh_token":"planted-2","scope":"read"}"#;
     for end in [json.len() - 3, json.len() - 16, json.len()] {
         let response = ScriptedResponse::new(200).body(json).stall_after(end);
@@ -387,9 +387,9 @@ async fn a_response_that_stalls_does_not_lose_one_that_has_arrived() {
     assert!(store.saves().is_empty(), "{:?}", store.saves());
 }
 
-/// Such a refusal may be that of a login that isn't finished yet.
+/// The missing part of the body may say that the refusal isn't permanent.
 #[tokio::test(start_paused = true)]
-async fn a_refusal_that_stalls_may_pass_and_saves_nothing() {
+async fn a_refusal_that_stalls_is_a_timeout_and_saves_nothing() {
     let body = r#"{"refresh_token":"is malformed","error":"odd"}"#;
     let response = ScriptedResponse::json(400, body).stall_after(body.len() - 3);
     let server = ScriptedServer::new(move |_| response.clone());
@@ -403,7 +403,7 @@ async fn a_refusal_that_stalls_may_pass_and_saves_nothing() {
 const PROMPT: &str = r#"{"device_code":"d","user_code":"u","expires_in":100,
     "verification_uri":"https://id.example.com/activate"}"#;
 
-/// Logs in at a server whose response to the login is this.
+/// Logs in at a server that returns this response to the login.
 async fn logged_in(
     response: ScriptedResponse,
     store: Option<Store>,
@@ -419,7 +419,7 @@ async fn logged_in(
     login.finish(prompt).await
 }
 
-/// The person doesn't have to log in again.
+/// The access token is unusable, but the person doesn't have to log in again.
 #[tokio::test(start_paused = true)]
 async fn a_login_without_a_store_goes_on_with_the_refresh_token() {
     for body in UNUSABLE {
@@ -434,7 +434,7 @@ async fn a_login_without_a_store_goes_on_with_the_refresh_token() {
     }
 }
 
-/// The code was used, so the login can't be continued in another way.
+/// The server has already accepted the code, so the code can't be sent again.
 #[tokio::test(start_paused = true)]
 async fn a_login_whose_response_breaks_off_goes_on_with_the_refresh_token() {
     let json = r#"{"access_token":"t2","refresh_token":"planted-2","scope":"read"}"#;

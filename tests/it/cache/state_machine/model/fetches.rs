@@ -105,7 +105,7 @@ impl Model {
         let fault = match result {
             FetchResult::Token { token, lifetime } => {
                 let deadlines = self.deadlines(requested, lifetime);
-                // The same token doesn't get younger when the source issues it again.
+                // A token keeps its age when the source returns the token again.
                 let before = self.current.map(|before| self.issues[before]);
                 let before = before.filter(|before| before.token == token);
                 self.issues.push(CachedToken {
