@@ -367,7 +367,7 @@ impl EndpointResponse {
         let content_type = content_type(&self.headers);
         // A client that expects forms reads a valid form, so this client expects JSON.
         let advice = match content_type.as_str() {
-            "`application/x-www-form-urlencoded`" => {
+            "`application/x-www-form-urlencoded`" if !self.format.is_form_encoded() => {
                 "; to read it, set `TokenResponseFormat::form_encoded`"
             }
             _ => "",

@@ -258,6 +258,10 @@ impl TokenResponseFormat {
         self.access_token_elsewhere().unwrap_or("access_token")
     }
 
+    pub(crate) fn is_form_encoded(&self) -> bool {
+        self.is_form
+    }
+
     pub(crate) fn accept(&self) -> HeaderValue {
         HeaderValue::from_static(match self.is_form {
             true => "application/x-www-form-urlencoded, application/json;q=0.5",
