@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tower_auth::oauth2::{DeviceAuthorization, RefreshToken, TokenExchange};
 use tower_auth::{Reason, SecretSource, Token, TokenCache, TokenSource};
-use tower_auth_test::{ScriptedSource, Step};
+use tower_auth_test::ScriptedSource;
 
 #[cfg(feature = "fleet")]
 use crate::support::breakable_store::BreakableStore;
@@ -233,7 +233,9 @@ async fn an_id_token_from_another_process_is_exchanged() {
         Token::bearer("access").map(|token| token.with_id_token("id-0"))
     });
     store.process(source).token().await.unwrap();
-    let other = store.process(ScriptedSource::from_fn(|_| Step::error("it is there")));
+    let other = store.process(ScriptedSource::from_fn(|_| {
+        tower_auth_test::Step::error("it is there")
+    }));
 
     let server = login_server();
     let source = TokenExchange::new(server.client(), other).subject_id_token();
