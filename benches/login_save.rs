@@ -3,7 +3,7 @@
 //!
 //! `cargo bench -p tower-auth-benches --bench login_save`
 //!
-//! The benchmark needs `redis-server` for a part of its lines.
+//! Without `redis-server`, the benchmark measures only saves to a file.
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
 use std::net::TcpListener;

@@ -12,8 +12,9 @@
 //!    │ too long, or its token is about to expire  ──▶ call the source without the lease
 //! ```
 //!
-//! This process calls the source without a lease if the store fails, or if another process holds
-//! the lease too long. With a one-time grant, the fetch fails instead.
+//! This process calls the source without a lease if the store fails, if another process holds the
+//! lease too long, or if two other processes failed. With a one-time grant, this process never calls
+//! the source without a lease.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -45,8 +46,8 @@ use crate::token::issued_token::Token;
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(320);
 
-/// How long a lease lasts without a renewal. If a process dies, the other processes wait for this
-/// time.
+/// How long a lease lasts without a renewal. If a process dies, the other processes wait for at
+/// most this time.
 const LEASE_TTL: Duration = Duration::from_secs(3);
 
 /// The shortest lease. A call to the store takes a few milliseconds.
@@ -106,9 +107,9 @@ enum NotCoordinated {
     FailedElsewhere,
 }
 
-/// What this process knew of the store's contents when the fetch started.
+/// What this fetch has already seen in the store.
 struct KnownRecord {
-    /// The id of the failure.
+    /// The id of the last failure.
     failure: Option<u64>,
     /// The token that this fetch must not return.
     unwanted: Option<Token>,
@@ -535,8 +536,8 @@ impl Coordinator {
 }
 
 impl HeldLease {
-    /// Returns whether the store should still have the lease. If the store doesn't have it, the
-    /// store lost it.
+    /// Returns whether the store should still have the lease. If the store has no such lease, the
+    /// store lost the lease.
     fn is_in_time(&self) -> bool {
         self.extended.elapsed() < self.ttl && !self.has_ended()
     }

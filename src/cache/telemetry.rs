@@ -177,9 +177,9 @@ impl Telemetry {
         );
     }
 
-    /// Warns of what is unusual about a fetched token: requested scopes that the token lacks, a date
-    /// in place of the lifetime, or a login that couldn't be saved. Doesn't repeat a warning about
-    /// the last token. `lifetime` is the token's remaining lifetime.
+    /// Warns of missing scopes, of a lifetime that was sent as a date, and of an access token that
+    /// couldn't be saved. Doesn't repeat a warning that the last token already caused. `lifetime`
+    /// is the token's remaining lifetime.
     pub(crate) fn token_issued(&self, token: &Token, lifetime: Option<Duration>) {
         let (missing, is_date) = (token.missing_scope(), token.is_expiry_read_as_date());
         let not_saved = token.not_saved();

@@ -149,7 +149,7 @@ pub(crate) struct Encoded {
     pub(crate) ttl: Duration,
 }
 
-/// The error for a token that no other process could use, or that is too long for any header.
+/// The error for a token that no other process could use, or that is too long to be stored.
 pub(crate) struct NotShareable;
 
 /// Encodes a record. Returns `None` if the record contains nothing that is still valid.

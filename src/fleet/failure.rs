@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Reply};
 /// How long a failure is kept for the processes that wait. They look at least once in 640 ms.
 const VALID_FOR: Duration = Duration::from_secs(2);
 
-/// The longest `Retry-After` that is shared. Each process has the same limit.
+/// The longest `Retry-After` that is shared. A cache without a fleet has the same limit.
 const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
 
 /// A fetch that failed.

@@ -111,8 +111,8 @@ impl Fleet {
     /// timeout](crate::cache::TokenCacheBuilder::fetch_timeout).
     ///
     /// A lease lasts at most 3 s, and the process renews the lease during its fetch until the lease
-    /// time is over. So if a process dies during a fetch, another process gets the lease within 3
-    /// s. A process waits for another process's lease for at most 1.5 times the lease time. The
+    /// time has passed. So if a process dies during a fetch, another process gets the lease within
+    /// 3 s. A process waits for another process's lease for at most 1.5 times the lease time. The
     /// wait ends earlier if the current token is about to expire. After the wait, the process
     /// fetches without the lease.
     ///

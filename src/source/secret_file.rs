@@ -42,7 +42,7 @@ where
 ///
 /// - Only the owner may use such a file. A file that other users may read or write is rejected.
 /// - A new file is written completely under the name `<name>.next` and synced. Then the new file
-///   replaces the old file. So one writer at a time may write; a lock sees to that.
+///   replaces the old file. So only one writer at a time may write, under a lock.
 /// - After `kill -9` or a crash, `<name>.next` may remain. The next process with the lock moves a
 ///   complete file to its place, and removes an incomplete file.
 #[cfg(feature = "file")]
@@ -61,9 +61,9 @@ mod written {
 
     /// A lock that no other process has. The system unlocks the lock file when this process ends.
     ///
-    /// Only the holder of the lock writes the files that the lock protects. The writes of a lock come
-    /// one after the other. A cancelled future doesn't stop its write, which may still wait for the
-    /// disk. So each write has a number, and an older write never replaces a newer one.
+    /// Only the holder of the lock writes the files that the lock protects. The writes under one
+    /// lock run one after the other. A cancelled future doesn't stop its write, which may still wait
+    /// for the disk. So each write has a number, and an older write never replaces a newer one.
     #[derive(Clone)]
     pub(crate) struct FileLock {
         file: Arc<Mutex<LockedFile>>,
@@ -125,7 +125,8 @@ mod written {
             is_at(path, &self.locked().file).map_err(|error| at(path, &error))
         }
 
-        /// Returns the next write. Call this method before the write may wait.
+        /// Numbers the next write. Call this method before any wait, so that the numbers have the
+        /// order of the saves.
         pub(crate) fn next_write(&self) -> FileWrite {
             let number = self.writes.fetch_add(1, Ordering::Relaxed) + 1;
             let lock = self.clone();
@@ -244,7 +245,7 @@ mod written {
         match fs::symlink_metadata(&next) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(at(&next, &error)),
-            // `replace` makes only files.
+            // `replace` makes only regular files, so another program made this.
             Ok(found) if !found.is_file() => {
                 return fs::remove_file(&next).map_err(|error| at(&next, &error));
             }
@@ -287,7 +288,7 @@ mod written {
         }
     }
 
-    /// Returns the path of the file under whose name the successor of `path` is written.
+    /// Returns the path of the successor: the new file that will replace `path`.
     fn next_to(path: &Path) -> PathBuf {
         with_suffix(path, ".next")
     }
@@ -300,8 +301,8 @@ mod written {
     }
 
     /// Follows a symbolic link to the file, so that a save replaces the file and not the link. The
-    /// lock is then beside that file, whatever link led there. Rejects links that other users could
-    /// have made.
+    /// lock file is beside the file, so all links to the file share one lock. Rejects links that
+    /// other users could have made.
     pub(crate) fn resolve(path: &Path) -> Result<PathBuf, BoxError> {
         check_links(path)?;
         let folder = folder_of(path);
@@ -313,7 +314,7 @@ mod written {
     }
 
     /// Rejects a path with a symbolic link in a folder in which other users may make links. Such a
-    /// link could lead to a file that they chose, even if the folder has the sticky bit.
+    /// link could lead to a file that those users chose, even if the folder has the sticky bit.
     pub(crate) fn check_links(path: &Path) -> Result<(), BoxError> {
         // Without the slash at the end, the last name may be a link too.
         let path = path.components().as_path();

@@ -121,8 +121,8 @@ impl TokenStore for FileStore {
         Ok(locked.map(|file| Lease::new(0).holding(file)))
     }
 
-    /// Returns whether the lease's lock file is still in the folder. Another process could lock a
-    /// new file in its place. `_ttl` has no effect.
+    /// Returns whether the lease's lock file is still in the folder. If the file was removed,
+    /// another process could lock a new file in its place. `_ttl` has no effect.
     async fn renew(&self, key: &str, lease: &Lease, _ttl: Duration) -> Result<bool, BoxError> {
         let path = self.path(key, "lock")?;
         let Some(locked) = lock_of(lease).cloned() else {
@@ -165,7 +165,8 @@ fn load(folder: &Path, path: &Path) -> Result<Option<StoredValue>, BoxError> {
         return Ok(Some(foreign(path)));
     };
     let Some(age) = age_of(&file) else {
-        // The clock was set back. A token counts as expired, but a login must not get lost.
+        // The clock was set back, so the age is unknown. Without remaining time, a token counts as
+        // expired. But a login must not get lost, so the value is returned.
         return Ok(Some(StoredValue::new(sealed, Duration::ZERO)));
     };
     let remaining = ttl.saturating_sub(age);
@@ -207,7 +208,8 @@ fn save(
     Ok(true)
 }
 
-/// Returns the write of a lease, or of a new lock. Returns `None` if another process has the lock.
+/// Prepares a write. If the caller has no lease, locks the token for this write. Returns `None` if
+/// another process has the lock.
 fn begin(
     folder: &Path,
     path: &Path,

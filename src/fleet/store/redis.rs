@@ -169,8 +169,8 @@ const FENCE_OF: &str = "
         return '0000000000000000'
     end";
 
-/// Returns nothing, or the value and its remaining time. For a foreign value, returns only its
-/// length, or -1 if it is no string, or -2 if it never expires.
+/// Returns nothing, or the value and its remaining time. For a foreign value, returns a number: -1
+/// if the value isn't a string, -2 if the value never expires, or else its length.
 static LOAD: LazyLock<Script> = LazyLock::new(|| {
     Script::new(&format!(
         "{IS_WRONG_TYPE}
@@ -215,7 +215,7 @@ static DELETE: LazyLock<Script> = LazyLock::new(|| {
 });
 
 /// Grants a lease, and returns its fencing token. Also returns whether the lease replaced a value
-/// that this store can't have written. Such a value has another type, no expiry, or a longer time
+/// that this store can't have written. Such a value has another type, no expiry, or more time left
 /// than any lease.
 static LEASE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(&format!(

@@ -239,8 +239,8 @@ impl RecordedToken {
         })
     }
 
-    /// Returns the time until the expiry if the record was saved this long ago. Returns `None` if
-    /// the token has expired.
+    /// Returns the time until the expiry if the record was saved `age` ago. Returns `None` if the
+    /// token has expired.
     pub(crate) fn left(&self, age: Duration) -> Option<Duration> {
         let left = self.left.checked_sub(age)?;
         (!left.is_zero()).then_some(left)

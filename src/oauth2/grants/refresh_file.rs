@@ -26,7 +26,7 @@ use crate::source::secret_file::{self, FileLock, age_of, at, off_the_runtime, wi
 /// on a local disk, because some network file systems don't support locks.
 ///
 /// The file may contain only a refresh token, for example one that a person pasted. The first
-/// refresh replaces it.
+/// refresh replaces the file.
 ///
 /// # Errors
 ///

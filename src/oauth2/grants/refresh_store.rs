@@ -82,8 +82,8 @@ pub trait RefreshTokenStore: Send + Sync + 'static {
     /// any method of this trait. After a dropped `save`, the next fetch calls `save` again.
     fn load(&self) -> impl Future<Output = Result<Option<SavedLogin>, BoxError>> + Send;
 
-    /// Replaces the saved login with `login`, completely or not at all. If another process has taken
-    /// the lock meanwhile and has saved a login, this method must not replace that login.
+    /// Replaces the saved login with `login`, completely or not at all. If another process has
+    /// since taken the lock and saved a login, this method must not replace that login.
     ///
     /// # Errors
     ///

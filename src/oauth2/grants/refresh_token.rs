@@ -90,7 +90,7 @@ pub struct RefreshToken {
     state: Mutex<LoginState>,
 }
 
-/// The result of what a process does with the store's lock.
+/// The result of work that needs the store's lock.
 enum Outcome<T> {
     Done(T),
     /// This process no longer has the lock. Nothing was sent.
@@ -266,7 +266,7 @@ impl RefreshToken {
         LockAttempts::new(&*self.store, self.lock_timeout, request_time)
     }
 
-    /// Returns whether this process still has the lock from an earlier fetch. Drops a lost lock.
+    /// Returns whether this process still has the store's lock. Drops a lost lock.
     async fn has_lock(&self, state: &mut LoginState) -> Result<bool, Error> {
         let has_lock = match &state.lock {
             Some(lock) => self.store.confirm(lock).await.map_err(not_locked)?,
@@ -289,7 +289,8 @@ impl RefreshToken {
 
     /// Returns an access token: a token that another process saved, or a new one.
     async fn shared_or_new(&self, state: &mut LoginState, reason: Reason) -> Result<Token, Error> {
-        // The time starts before the first load, because a login that changes later is younger.
+        // Starts before the first load. So a login that changes after this load is younger than the
+        // fetch.
         let mut wanted = Wanted::new(reason, &self.client, self.params.digest(&self.client));
         let found = self.load().await?;
         let usable = wanted.look_first(found.as_ref(), &state.known);
@@ -329,7 +330,7 @@ impl RefreshToken {
             is_same(stored, &unsaved.replaces) || is_same(stored, &unsaved.token)
         });
         if !is_current {
-            // A new login has replaced the login.
+            // Somebody has logged in again, so the unsaved token belongs to the old login.
             state.unsaved = None;
             return Ok(saved);
         }
@@ -451,7 +452,7 @@ impl RefreshToken {
             return Ok(None);
         };
         let is_replaced = state.unsaved.is_some();
-        // Without a lock and an age, no other process could use the access token.
+        // If the store has no lock and knows no age, no other process could use the access token.
         let is_shared = token.is_some() && (knows_age || !lock.is_none());
         if !is_replaced && !is_shared {
             return Ok(None);

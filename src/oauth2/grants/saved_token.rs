@@ -13,7 +13,7 @@ use crate::oauth2::client::oauth2_client::Client;
 use crate::source::token_source::Reason;
 use crate::token::issued_token::{Expiry, RefreshHint, Token};
 
-/// A token with more time left than this is good for any fetch that needs a token now.
+/// A fetch for a caller that waits accepts any saved token with this much time left.
 const ENOUGH: Duration = Duration::from_secs(60);
 
 /// The maximum number of remembered refused tokens. The store can contain only a recently refused
@@ -138,8 +138,9 @@ impl<'a> Wanted<'a> {
         (!is_refused && !is_old).then_some(token)
     }
 
-    /// Returns the maximum time since the login was saved. If the store doesn't know this time, the
-    /// login must have changed during this fetch.
+    /// Returns the maximum time since the login was saved. If the store doesn't know this time,
+    /// returns the time since the start of the fetch. In this case, returns `None` unless the login
+    /// has changed during the fetch.
     fn age_of(&self, saved: &Loaded) -> Option<Duration> {
         saved.age.or_else(|| {
             let first = self.first_text.as_ref().map(ExposeSecret::expose_secret);
@@ -149,7 +150,7 @@ impl<'a> Wanted<'a> {
     }
 
     /// Adapts a token whose request started at `requested_at`, later than this fetch. The cache
-    /// counts its lifetime from the start of the fetch.
+    /// counts the token's lifetime from the start of the fetch.
     pub(crate) fn later(&self, token: Token, requested_at: &RequestedAt) -> Token {
         let waited = self.since.waited().saturating_sub(requested_at.waited());
         let token = match token.expiry() {

@@ -92,7 +92,7 @@ impl RefreshTokenStore for SharedLogin {
         })?;
         let text = std::str::from_utf8(&opened).map_err(|_| "the stored login isn't text")?;
         let login = SavedLogin::new(text);
-        // Without remaining time, the store doesn't know the age.
+        // A remaining time of zero means that the store doesn't know the age.
         let age = TTL.checked_sub(remaining).filter(|_| !remaining.is_zero());
         Ok(Some(match age {
             Some(age) => login.saved_ago(age),

@@ -14,7 +14,7 @@ use crate::support::breakable_store::BreakableStore;
 /// How far the clocks of two processes differ.
 const SKEW: Duration = Duration::from_secs(120);
 
-/// Makes a clock that is wrong by `ahead` or `behind`.
+/// Makes a clock that is ahead of the right time, or behind it.
 fn clock(ahead: Duration, behind: Duration) -> Clock {
     let right = Clock::tokio();
     let start = Instant::now();

@@ -163,7 +163,7 @@ where
     assert!(store.renew(&key, &held, LONG_LEASE).await.unwrap());
     assert!(other.lease(&key, LONG_LEASE).await.unwrap().is_none());
     assert!(store.release(&key, held).await.unwrap());
-    // The lease of another store or of another time isn't renewed.
+    // A lease that the store didn't grant isn't renewed, whether or not there is another lease.
     assert!(
         !store
             .renew(&key, &Lease::new(u64::MAX), LONG_LEASE)

@@ -378,7 +378,7 @@ fn a_lease_is_free_though_a_child_is_being_started_as_it_is_dropped() {
     });
 }
 
-/// After `kill -9` during a save, the next process with the lease finds the file that was written.
+/// After `kill -9` during a save, the next process with the lease finds the new file.
 #[tokio::test]
 async fn a_complete_successor_is_picked_up_and_an_incomplete_one_is_removed() {
     let (_folder, store) = store();

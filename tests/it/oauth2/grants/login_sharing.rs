@@ -466,7 +466,7 @@ async fn an_unsaved_refresh_token_whose_lock_was_lost_is_saved_under_a_new_lock(
     assert_eq!(store.saves(), ["refresh-1", "refresh-2"]);
 }
 
-/// A person has logged in again, because the lock was lost or the program ignores the lock.
+/// A person has logged in again. The lock doesn't prevent this if another program ignores the lock.
 #[tokio::test(start_paused = true)]
 async fn an_unsaved_refresh_token_does_not_replace_a_new_login() {
     let (server, store) = (Rotating::default(), LockingStore::holding("refresh-0"));
@@ -727,7 +727,6 @@ async fn a_login_that_a_person_pasted_is_read() {
     }
 }
 
-/// A record that is too long for a store keeps the refresh token.
 #[tokio::test(start_paused = true)]
 async fn a_record_that_would_be_too_long_has_only_the_refresh_token() {
     let server = ScriptedServer::new(|_| {

@@ -522,7 +522,7 @@ async fn the_rest_of_an_earlier_save_does_not_hinder_the_next_one() {
     assert_eq!(load(&file).await.as_deref(), Some("next"));
 }
 
-/// The writing of a save goes on after its future was dropped, and nobody may disturb it.
+/// A save continues after its future is dropped. A later save must not mix with it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn saves_that_are_cancelled_leave_a_whole_file() {
     let folder = folder();
