@@ -63,9 +63,19 @@ pub(crate) struct ParsedBody {
 /// limits the depth of values that it reads, but not of values that it skips.
 const DEEPEST: usize = 32;
 
-/// Reads JSON. Skips a byte order mark, as RFC 8259 §8.1 allows.
+/// Skips byte order marks, as RFC 8259 §8.1 allows. Some servers send one for each of their source
+/// files.
+pub(crate) fn without_marks(body: &[u8]) -> &[u8] {
+    let mut body = body.trim_ascii_start();
+    while let Some(rest) = body.strip_prefix(b"\xef\xbb\xbf") {
+        body = rest.trim_ascii_start();
+    }
+    body
+}
+
+/// Reads JSON.
 pub(crate) fn parse_json(body: &[u8]) -> ParsedBody {
-    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    let body = without_marks(body);
     let mut value = BodyValue::Null;
     let mut json = serde_json::Deserializer::from_slice(body);
     let place = Place {
@@ -85,7 +95,7 @@ pub(crate) fn parse_json(body: &[u8]) -> ParsedBody {
 
 /// Reads a form. If the form isn't complete, skips the last pair, which may be cut off.
 pub(crate) fn parse_form(body: &[u8], is_complete: bool) -> ParsedBody {
-    let body = body.trim_ascii();
+    let body = without_marks(body).trim_ascii();
     let end = match is_complete {
         true => Some(body.len()),
         false => body.iter().rposition(|&b| b == b'&'),

@@ -13,6 +13,8 @@ pub(crate) mod content_coding;
 
 pub(crate) mod json_pointer;
 
+pub(crate) mod invalid_text;
+
 pub(crate) mod body_value;
 
 pub(crate) mod response_fields;

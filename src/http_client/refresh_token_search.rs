@@ -4,7 +4,7 @@
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use super::body_value::parse_form;
+use super::body_value::{parse_form, without_marks};
 use super::json_pointer;
 
 /// The maximum number of members to compare. A hostile body may have thousands.
@@ -31,8 +31,10 @@ fn find_in_json(body: &[u8], name: &str, outer: &[String]) -> Option<SecretStrin
     let ends = (name.len()..body.len()).rev();
     let values = ends.filter_map(|end| {
         let (before, after) = body.split_at_checked(end)?;
-        let value = after.trim_ascii_start().strip_prefix(b":")?;
+        // This comparison comes first, because the search reads the white space at each name only
+        // once.
         let start = before.strip_suffix(name.as_slice())?;
+        let value = after.trim_ascii_start().strip_prefix(b":")?;
         Some((start, text(value)?))
     });
     let values: Vec<(&[u8], SecretString)> = values.take(MAX_CANDIDATES).collect();
@@ -84,9 +86,10 @@ fn enclosing_brace(text: &[u8]) -> Option<usize> {
 }
 
 fn find_in_form(body: &[u8], name: &str, is_complete: bool) -> Option<SecretString> {
-    // A form has no white space. Other text may contain a link whose query looks like a form.
-    let is_plain = |b: &u8| b.is_ascii_graphic();
-    if !body.trim_ascii().iter().all(is_plain) {
+    // A form begins with a name. Text with a link that has a query is no form.
+    let first = without_marks(body).split(|&b| b == b'=').next()?;
+    let is_in_name = |b: &u8| b.is_ascii_graphic() && !b":/?".contains(b);
+    if !first.iter().all(is_in_name) {
         return None;
     }
     let form = parse_form(body, is_complete).value;

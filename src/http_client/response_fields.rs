@@ -85,3 +85,26 @@ impl From<&BodyValue> for FieldValue {
         }
     }
 }
+
+/// Returns whether one of these RFCs registers the code: RFC 6749 §5.2 and §4.1.2.1, RFC 8628 §3.5,
+/// RFC 8707 §2, RFC 9449 §5 and §8.
+pub(crate) fn is_registered(code: &str) -> bool {
+    matches!(
+        code,
+        "invalid_request"
+            | "invalid_client"
+            | "invalid_grant"
+            | "unauthorized_client"
+            | "unsupported_grant_type"
+            | "invalid_scope"
+            | "invalid_target"
+            | "access_denied"
+            | "server_error"
+            | "temporarily_unavailable"
+            | "authorization_pending"
+            | "slow_down"
+            | "expired_token"
+            | "invalid_dpop_proof"
+            | "use_dpop_nonce"
+    )
+}

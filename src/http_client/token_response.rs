@@ -15,7 +15,7 @@ use super::bounded_response::{EndpointResponse, unusable};
 use super::granted_scope;
 use super::quota_headers;
 use super::redact::Redactor;
-use super::response_fields::{FieldValue, ResponseFields};
+use super::response_fields::{FieldValue, ResponseFields, is_registered};
 use super::retry_after;
 use super::token_response_format::TokenResponseFormat;
 use crate::error::{Error, Kind, Reply};
@@ -515,29 +515,6 @@ fn number(text: &str) -> Option<f64> {
     let is_numeric = |b: u8| b.is_ascii_digit() || b"+-.eE".contains(&b);
     let number = text.bytes().all(is_numeric).then(|| text.parse());
     number?.ok()
-}
-
-/// Returns whether one of these RFCs registers the code: RFC 6749 §5.2 and §4.1.2.1, RFC 8628 §3.5,
-/// RFC 8707 §2, RFC 9449 §5 and §8.
-fn is_registered(code: &str) -> bool {
-    matches!(
-        code,
-        "invalid_request"
-            | "invalid_client"
-            | "invalid_grant"
-            | "unauthorized_client"
-            | "unsupported_grant_type"
-            | "invalid_scope"
-            | "invalid_target"
-            | "access_denied"
-            | "server_error"
-            | "temporarily_unavailable"
-            | "authorization_pending"
-            | "slow_down"
-            | "expired_token"
-            | "invalid_dpop_proof"
-            | "use_dpop_nonce"
-    )
 }
 
 /// Returns the media type. The media type can show that the response is a proxy's page. Omits the

@@ -5,9 +5,10 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
 use super::body_value::{BodyValue, Malformed, parse_form, parse_json};
+use super::invalid_text;
 use super::json_pointer::pointer_setters;
 use super::refresh_token_search;
-use super::response_fields::{FieldValue, ResponseFields};
+use super::response_fields::{FieldValue, ResponseFields, is_registered};
 use crate::error::{Error, Kind};
 use crate::token::extra_fields::ExtraFields;
 
@@ -130,6 +131,9 @@ pub struct TokenResponseFormat {
 
 const ERROR_CODE: &str = "/error";
 
+/// The media type of a form.
+const FORM: &str = "application/x-www-form-urlencoded";
+
 impl TokenResponseFormat {
     /// Creates the format of RFC 6749 §5.
     pub fn new() -> Self {
@@ -164,7 +168,8 @@ impl TokenResponseFormat {
         /// Sets the field for the token type. Default: `/token_type`.
         token_type_field => token_type;
         /// Sets the field for the code of an error. Default: `/error`. A code is a string, or a
-        /// number other than 0. [`Error::code`](crate::Error::code) returns the code.
+        /// number other than 0. [`Error::code`](crate::Error::code) returns the code. Without a code
+        /// in this field, a code of RFC 6749 in `/error` counts.
         error_code_field => error_code;
         /// Sets the field for the description of an error. Default: `/error_description`.
         /// [`Error::description`](crate::Error::description) returns the description.
@@ -172,7 +177,8 @@ impl TokenResponseFormat {
     }
 
     /// Reads responses as forms (`application/x-www-form-urlencoded`), and asks for a form with
-    /// `Accept`. A response whose `Content-Type` is JSON is still read as JSON.
+    /// `Accept`. A response whose `Content-Type` is JSON is still read as JSON. So is JSON whose
+    /// `Content-Type` is no form.
     pub fn form_encoded(mut self) -> Self {
         self.is_form = true;
         self
@@ -293,10 +299,45 @@ impl TokenResponseFormat {
         body: &[u8],
         is_complete: bool,
     ) -> (ResponseFields, Option<Malformed>) {
-        let parsed = match self.is_form && !is_json(headers) {
-            true => parse_form(body, is_complete),
-            false => parse_json(body),
-        };
+        if !self.is_form || is_json(headers) {
+            return self.read_json(body);
+        }
+        let parsed = parse_form(body, is_complete);
+        if parsed.malformed == Some(Malformed::NotAForm) && media_type(headers) != FORM {
+            let (fields, malformed) = self.read_json(body);
+            if malformed.is_none() {
+                return (fields, None);
+            }
+        }
+        let mut fields = self.fields(parsed.value);
+        // A parameter without a value counts as omitted (RFC 6749 §3.2).
+        for field in [&mut fields.token_type, &mut fields.expires_in] {
+            if field.text() == Some("") {
+                *field = FieldValue::Absent;
+            }
+        }
+        (fields, parsed.malformed)
+    }
+
+    /// Reads JSON. Invalid text is replaced, except in a token.
+    fn read_json(&self, body: &[u8]) -> (ResponseFields, Option<Malformed>) {
+        let parsed = parse_json(body);
+        if parsed.malformed == Some(Malformed::NotJson) {
+            let replaced = parse_json(&invalid_text::replace(body));
+            let fields = self.fields(replaced.value);
+            let tokens = [
+                &fields.access_token,
+                &fields.refresh_token,
+                &fields.id_token,
+            ];
+            let is_valid = |token: &FieldValue| {
+                let text = token.text().unwrap_or_default();
+                !text.contains(invalid_text::REPLACEMENT)
+            };
+            if replaced.malformed.is_none() && tokens.into_iter().all(is_valid) {
+                return (fields, None);
+            }
+        }
         (self.fields(parsed.value), parsed.malformed)
     }
 
@@ -333,20 +374,30 @@ impl TokenResponseFormat {
             .last()
             .map_or(FieldValue::Absent, |&value| value.into());
         // Some servers send a number as the code.
-        if self.error_code != ERROR_CODE
-            && fields.error.is_error()
+        if fields.error.is_error()
             && let Some(BodyValue::Number(code)) = body.at(&self.error_code).last()
+            && let code = code.to_string()
+            && (self.error_code != ERROR_CODE || self.requires_login(&code))
         {
-            fields.error = FieldValue::Text(SecretString::from(code.to_string()));
+            fields.error = FieldValue::Text(SecretString::from(code));
+        }
+        // Some servers also send the codes of RFC 6749 §5.2 in their own field.
+        if !fields.error.is_error()
+            && let Some(standard) = body.at(ERROR_CODE).last()
+            && standard.text().is_some_and(is_registered)
+        {
+            fields.error = (*standard).into();
         }
         let is_success = self.success.as_ref().and_then(|(pointer, expected)| {
-            let values = body.at(pointer);
-            let found = values
-                .last()
-                .filter(|value| !matches!(value, BodyValue::Null))?;
-            let found = found.scalar().unwrap_or_default();
             let expected = scalar(expected).unwrap_or_default();
-            Some(found.trim().eq_ignore_ascii_case(&expected))
+            let is_success = |value: &BodyValue| {
+                let found = value.scalar();
+                found.is_some_and(|found| found.trim().eq_ignore_ascii_case(&expected))
+            };
+            let values = body.at(pointer).into_iter();
+            let values = values.filter(|value| !matches!(value, BodyValue::Null));
+            // If the field is repeated, one failure is enough.
+            values.map(is_success).min()
         });
         let success_is_code = self
             .success
@@ -439,13 +490,18 @@ impl Default for TokenResponseFormat {
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
+    let kind = media_type(headers);
+    kind.ends_with("/json") || kind.ends_with("+json")
+}
+
+/// Returns the media type in lower case, without parameters.
+fn media_type(headers: &HeaderMap) -> String {
     let value = headers.get(header::CONTENT_TYPE);
     let full = value
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default();
     let kind = full.split(';').next().unwrap_or_default().trim();
-    let kind = kind.to_ascii_lowercase();
-    kind.ends_with("/json") || kind.ends_with("+json")
+    kind.to_ascii_lowercase()
 }
 
 /// Returns the text of a string, a number or a boolean.

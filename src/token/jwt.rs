@@ -8,17 +8,24 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD_INDIFFERENT;
 use serde::Deserialize;
+use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::issued_token::Expiry;
 
 /// The claims that contain times, in seconds since 1970. A time may have a fraction (RFC 7519 §2,
 /// NumericDate).
-#[derive(Deserialize)]
 struct Claims {
     exp: f64,
-    #[serde(default)]
     iat: Option<f64>,
+}
+
+/// The claims as the server wrote them.
+#[derive(Deserialize)]
+struct SentClaims {
+    exp: Value,
+    #[serde(default)]
+    iat: Value,
 }
 
 /// Returns the remaining lifetime of the token by the server's clock, or an upper bound. `None` if
@@ -69,7 +76,22 @@ pub(crate) fn exp(token: &str) -> Option<SystemTime> {
 }
 
 fn claims(token: &str) -> Option<Claims> {
-    serde_json::from_slice(&payload(token)?).ok()
+    let sent: SentClaims = serde_json::from_slice(&payload(token)?).ok()?;
+    Some(Claims {
+        exp: seconds(&sent.exp)?,
+        iat: seconds(&sent.iat),
+    })
+}
+
+/// Reads a time. Some servers write a string. Some servers write 0 into the claims of a token that
+/// doesn't expire.
+fn seconds(claim: &Value) -> Option<f64> {
+    let seconds = match claim {
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    };
+    seconds.filter(|seconds| *seconds > 0.0)
 }
 
 /// The maximum length of the encoded claims. A header is shorter.

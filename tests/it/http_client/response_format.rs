@@ -678,3 +678,132 @@ async fn a_deep_field_does_no_harm() {
         .unwrap();
     assert_eq!(token.extra("shallow"), Some(&json!(1)));
 }
+
+/// Some servers send Latin-1, or cut a name in the middle of a surrogate pair.
+#[tokio::test]
+async fn a_text_that_is_not_unicode_does_not_hide_the_other_fields() {
+    let odd_texts = [
+        b"J\xf6rg".as_slice(),
+        br"Ann \ud83d",
+        br"\ude00\ud83d\ud83d\ude00\\ud83d",
+    ];
+    for odd in odd_texts {
+        let with = |before: &str| [before.as_bytes(), b"\"", odd, b"\"}"].concat();
+        let body = with(r#"{"access_token":"t\ud83d\ude00","access_token":"t","name":"#);
+        let error = read(format(), ScriptedResponse::new(200).body(body)).await;
+        assert!(error.unwrap_err().to_string().contains("twice"));
+
+        let body = with(r#"{"access_token":"t","expires_in":60,"name":"#);
+        let token = read(format(), ScriptedResponse::new(200).body(body));
+        let token = token.await.unwrap();
+        assert_eq!((token.secret(), &*expiry(&token)), ("t", "In(60s)"));
+        let name = token.extra("name").and_then(Value::as_str).unwrap();
+        assert!(name.contains('\u{fffd}'), "{name}");
+
+        let body = with(r#"{"error":"invalid_grant","error_description":"#);
+        let error = read(format(), ScriptedResponse::new(400).body(body)).await;
+        let error = error.unwrap_err();
+        assert!(error.is_invalid_grant(), "{error}");
+        assert!(error.description().is_some(), "{error:?}");
+
+        // A changed token is useless.
+        for before in [
+            r#"{"access_token":"#,
+            r#"{"access_token":"t","refresh_token":"#,
+        ] {
+            let response = ScriptedResponse::new(200).body(with(before));
+            let error = read(format(), response).await.unwrap_err();
+            assert!(error.to_string().contains("not valid JSON"), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_form_may_have_byte_order_marks_and_parameters_without_a_value() {
+    for body in [
+        "\u{feff}access_token=t&expires_in=60",
+        "\u{feff}\r\n\u{feff}access_token=t&expires_in=60&token_type=",
+        "access_token=t&expires_in=60&scope=&token_type=&refresh_token=&id_token=&error=",
+        "access_token=t&expires_in=60&name=J\u{f6}rg+J",
+    ] {
+        let token = read(format().form_encoded(), form(body)).await.unwrap();
+        assert_eq!((token.secret(), &*expiry(&token)), ("t", "In(60s)"));
+        assert_eq!(token.id_token(), None);
+    }
+    let body = "access_token=t&expires_in=";
+    let token = read(format().form_encoded(), form(body)).await.unwrap();
+    assert_eq!(expiry(&token), "In(3600s)");
+    let json = "\u{feff}\u{feff}{\"access_token\":\"t\"}";
+    assert!(
+        read(format(), ScriptedResponse::json(200, json))
+            .await
+            .is_ok()
+    );
+}
+
+/// A server with forms may refuse in JSON with another content type.
+#[tokio::test]
+async fn a_client_that_expects_a_form_reads_json_that_is_not_called_a_form() {
+    let refusal = json!({"error": "invalid_grant", "error_description": "gone"}).to_string();
+    for content_type in ["text/javascript; charset=UTF-8", "text/plain", "text/html"] {
+        let response = ScriptedResponse::new(400).header("content-type", content_type);
+        let error = read(format().form_encoded(), response.body(refusal.clone())).await;
+        let error = error.unwrap_err();
+        assert!(error.is_invalid_grant(), "{content_type}: {error}");
+        assert_eq!(error.description(), Some("gone"));
+    }
+    let response = ScriptedResponse::new(400).body(refusal);
+    let error = read(format().form_encoded(), response).await.unwrap_err();
+    assert!(error.is_invalid_grant(), "{error}");
+}
+
+#[tokio::test]
+async fn a_failure_counts_even_if_a_success_is_said_too() {
+    let slack = format().success_value("/ok", true).unwrap();
+    for body in [
+        r#"{"ok":false,"ok":true,"access_token":"t"}"#,
+        r#"{"ok":true,"ok":false,"access_token":"t"}"#,
+    ] {
+        let error = read(slack.clone(), ScriptedResponse::json(200, body)).await;
+        assert!(error.unwrap_err().is_denied(), "{body}");
+    }
+    let named = format().success_value("/error", "").unwrap();
+    let failed = json!({"error": {"code": 7}, "access_token": "t"});
+    let error = read_json(named.clone(), failed).await.unwrap_err();
+    assert!(error.is_denied(), "{error}");
+    assert!(
+        read_json(named, json!({"error": "", "access_token": "t"}))
+            .await
+            .is_ok()
+    );
+}
+
+/// Supabase has sent both kinds of refusals.
+#[tokio::test]
+async fn a_registered_code_counts_beside_another_field_for_codes() {
+    let format = format().error_code_field("/error_code").unwrap();
+    for status in [200, 400] {
+        let body = json!({"error": "invalid_grant", "access_token": "t"});
+        let error = read(format.clone(), ScriptedResponse::json(status, body)).await;
+        let error = error.unwrap_err();
+        assert!(error.is_invalid_grant(), "{status}: {error}");
+        assert_eq!(error.code(), Some("invalid_grant"));
+    }
+    let body = json!({"error_code": "own", "error": "invalid_grant"});
+    let error = read(format.clone(), ScriptedResponse::json(400, body)).await;
+    assert_eq!(error.unwrap_err().code(), Some("own"));
+    // Another text may say anything.
+    let body = json!({"error": "none", "access_token": "t"});
+    assert!(read_json(format, body).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_number_may_require_a_login() {
+    let format = format().login_required_code("40029");
+    for status in [200, 400] {
+        let response = ScriptedResponse::json(status, json!({"error": 40029}));
+        let error = read(format.clone(), response).await.unwrap_err();
+        assert!(error.is_invalid_grant(), "{status}: {error}");
+        assert_eq!(error.code(), Some("40029"));
+    }
+}

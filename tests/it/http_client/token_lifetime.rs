@@ -185,3 +185,33 @@ async fn a_date_and_missing_scopes_are_warned_of_independently() {
         }
     }
 }
+
+/// Some servers write a string. Some write 0 into a token that doesn't expire.
+#[tokio::test]
+async fn a_time_in_a_jwt_may_be_a_string_and_zero_is_none() {
+    let date = now_plus(0);
+    let end = date + 3;
+    for (claims, expected) in [
+        (json!({"exp": end.to_string()}), "In(3s)"),
+        (
+            json!({"exp": format!(" {end}.0 "), "iat": date.to_string()}),
+            "In(3s)",
+        ),
+        (json!({"exp": end, "iat": "yesterday"}), "In(3s)"),
+        (json!({"exp": end, "iat": {}}), "In(3s)"),
+        (json!({"exp": end, "iat": 0}), "In(3s)"),
+        (json!({"exp": 0, "iat": date}), "In(3600s)"),
+        (json!({"exp": "0"}), "In(3600s)"),
+        (json!({"exp": "never"}), "In(3600s)"),
+        (json!({"exp": "inf"}), "In(3600s)"),
+        (json!({"exp": "nan"}), "In(3600s)"),
+        (json!({"exp": null}), "In(3600s)"),
+    ] {
+        let response = json!({"access_token": jwt(&claims), "expires_in": 3600});
+        assert_eq!(
+            lifetime(sent_at(date, &response)).await,
+            expected,
+            "{claims}"
+        );
+    }
+}

@@ -5,6 +5,8 @@ use std::io::Write as _;
 use flate2::write::GzEncoder;
 use flate2::{Compression, GzBuilder};
 use futures_util::FutureExt;
+use serde_json::Value;
+use tower_auth::oauth2::TokenResponseFormat;
 
 use super::*;
 
@@ -345,4 +347,99 @@ async fn a_refresh_token_that_is_cut_off_is_not_saved() {
     let error = source.fetch(Reason::Expired).await.unwrap_err();
     assert!(error.is_reply(), "{error}");
     assert!(store.saves().is_empty());
+}
+
+#[tokio::test]
+async fn a_compressed_body_is_read_in_another_format() {
+    let format = || TokenResponseFormat::new().form_encoded();
+    let form = "application/x-www-form-urlencoded";
+    let body = "access_token=t&refresh_token=r&expires_in=60";
+    let response = |status: u16, body: &str| {
+        ScriptedResponse::new(status)
+            .header("content-type", form)
+            .header("content-encoding", "gzip")
+            .body(gzip(body))
+    };
+    let server = responding(response(200, body));
+    let source = ClientCredentials::with_client(client(&server).response_format(format()));
+    assert_eq!(source.fetch(Reason::First).await.unwrap().secret(), "t");
+
+    let refusal = "error=bad_refresh_token&error_description=gone";
+    for status in [200, 400] {
+        let server = responding(response(status, refusal));
+        let format = format().login_required_code("bad_refresh_token");
+        let source = RefreshToken::new(client(&server).response_format(format), "r1");
+        let error = source.fetch(Reason::First).await.unwrap_err();
+        assert!(error.is_login_required(), "{status}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_nested_refresh_token_in_data_that_is_cut_off_is_saved() {
+    let body = r#"{"refresh_token":"other","data":{"refresh_token":"r2","a":1},"x":"0123456789"}"#;
+    let data = gzip(body);
+    let whole = stored(body);
+    for data in [
+        &data[..data.len() - 4],
+        &data[..data.len() - 8],
+        &whole[..whole.len() - 12],
+    ] {
+        let server = ScriptedServer::new(|_| ScriptedResponse::reset());
+        server.respond_next(raw(data.to_vec()));
+        let format = TokenResponseFormat::new();
+        let format = format.refresh_token_field("/data/refresh_token").unwrap();
+        let store = Store::holding("r1");
+        let client = client(&server).response_format(format);
+        let source = RefreshToken::stored(client, store.clone());
+        source.fetch(Reason::First).await.unwrap_err();
+        assert_eq!(store.saves(), ["r2"], "{}", data.len());
+    }
+}
+
+#[tokio::test]
+async fn a_json_login_keeps_the_refresh_token_of_damaged_data() {
+    let body = r#"{"access_token":"t2","refresh_token":"r2"}"#;
+    let mut damaged = gzip(body);
+    let end = damaged.len();
+    damaged[end - 1] ^= 1;
+    let server = ScriptedServer::new(|request| {
+        let body: Value = serde_json::from_str(&request.text()).unwrap();
+        match body["refresh_token"].as_str() {
+            Some("r2") => ScriptedResponse::json(200, r#"{"access_token":"t3"}"#),
+            other => panic!("the server got {other:?}"),
+        }
+    });
+    server.respond_next(gzipped(
+        200,
+        r#"{"access_token":"t1","refresh_token":"r1"}"#,
+    ));
+    server.respond_next(raw(damaged));
+    let login = json_login(&server);
+    assert_eq!(login.fetch(Reason::First).await.unwrap().secret(), "t1");
+    login.fetch(Reason::Expired).await.unwrap_err();
+    assert_eq!(login.fetch(Reason::Expired).await.unwrap().secret(), "t3");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_compressed_response_that_stalls_does_not_lose_what_has_arrived() {
+    let body = r#"{"access_token":"t2","refresh_token":"r2","x":"0123456789"}"#;
+    let data = stored(body);
+    let server = ScriptedServer::new(|_| ScriptedResponse::stall());
+    server.respond_next(raw(data.clone()).stall_after(data.len() - 12));
+    let store = Store::holding("r1");
+    let source = RefreshToken::stored(client(&server), store.clone());
+    let error = source.fetch(Reason::First).await.unwrap_err();
+    assert!(error.is_timeout(), "{error}");
+    assert_eq!(store.saves(), ["r2"]);
+
+    // A form's last parameter may be cut off.
+    let data = stored("refresh_token=r2&access_token=t2");
+    for (end, saved) in [(12, &["r2"] as &[&str]), (28, &[])] {
+        let server = ScriptedServer::new(|_| ScriptedResponse::stall());
+        server.respond_next(raw(data.clone()).stall_after(data.len() - end));
+        let store = Store::holding("r1");
+        let source = RefreshToken::stored(client(&server), store.clone());
+        source.fetch(Reason::First).await.unwrap_err();
+        assert_eq!(store.saves(), saved, "{end}");
+    }
 }

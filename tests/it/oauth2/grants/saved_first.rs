@@ -42,6 +42,8 @@ const UNUSABLE: &[&str] = &[
     // A form.
     "access_token=t2&refresh_token=planted-2&token_type=bearer",
     "refresh_token=planted%2D2&access_token=t2\r\n",
+    "\u{feff}refresh_token=planted-2&access_token=t2",
+    "access_token=t2&scope=repo user&name=J\u{f6}rg&refresh_token=planted-2",
 ];
 
 fn client(server: &ScriptedServer) -> Client {
@@ -455,4 +457,21 @@ async fn a_login_whose_response_breaks_off_goes_on_with_the_refresh_token() {
             assert_eq!(store.saves(), ["planted-2", "planted-2"]);
         }
     }
+}
+
+/// A search that reads the spaces again for each byte would take seconds.
+#[tokio::test]
+async fn a_search_in_a_body_of_spaces_takes_little_time() {
+    let spaces = " ".repeat(60 * 1024);
+    let body = format!(r#"{{"access_token":{spaces}x,"refresh_token"{spaces}"#);
+    let body = &body[..60 * 1024];
+    let started = std::time::Instant::now();
+    let store = Store::holding("planted-1");
+    let server = ScriptedServer::new(|_| ScriptedResponse::reset());
+    server.respond_next(ScriptedResponse::new(200).body(format!("{body}x")));
+    let source = RefreshToken::stored(client(&server), store.clone());
+    let error = source.fetch(Reason::Expired).await.unwrap_err();
+    assert!(error.is_reply(), "{error}");
+    let taken = started.elapsed();
+    assert!(taken.as_secs() < 2, "{taken:?}");
 }
