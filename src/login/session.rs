@@ -64,7 +64,8 @@ use crate::token::request_head::RequestHead;
 /// these attributes, the session lasts until the server refuses the session. Then the source logs
 /// in again.
 ///
-/// Any response may set cookies. Later requests send these cookies (RFC 6265 §5.3). If a response
+/// Any response may set cookies. Later requests send these cookies (RFC 6265 §5.3). A cookie that
+/// the caller has sent is an exception: what the response sets in its place is not kept. If a response
 /// with a success status (2xx, or 304) sets the session's cookies with a later expiry, the response
 /// *renews* the session. The source then logs in only before that expiry. So a session that each
 /// response renews needs one login, as long as requests are sent. A session cookie without an
@@ -72,8 +73,8 @@ use crate::token::request_head::RequestHead;
 ///
 /// After a 401, 403, 419 or 440, only another success can renew the session. Many servers set the
 /// cookie of a new session with such a response, and nobody is logged in to that session. If a
-/// response deletes the session, the next request requires a login. At most 50 cookies are kept,
-/// each of at most 4 KiB (§6.1).
+/// response deletes or empties the session's cookies, the next request requires a login. At most 50
+/// cookies are kept, each of at most 4 KiB (§6.1).
 ///
 /// # Which sessions are logged out
 ///
