@@ -1,5 +1,7 @@
 //! Attaches a credential to a request.
 
+#[cfg(feature = "cookies")]
+use http::header::COOKIE;
 use http::header::Entry;
 
 use super::auth_request::{AuthRequest, request_head};
@@ -47,6 +49,11 @@ impl SentToken {
         request: &mut impl AuthRequest,
     ) -> Result<Attached, Error> {
         let mut target = request_head(request, self.settings.replace_existing);
+        #[cfg(feature = "cookies")]
+        if *self.token().place() == Place::Cookie {
+            let callers = request.headers_mut().get_all(COOKIE);
+            target.callers_cookies = callers.iter().cloned().collect();
+        }
         let applied = credential.apply(&target, request.headers_mut());
         if applied.map_err(Error::not_applied)? == Applied::CallersOwn {
             return Ok(Attached::Unchanged);

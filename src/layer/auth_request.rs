@@ -124,6 +124,8 @@ pub(crate) fn request_head(request: &impl AuthRequest, replaces_existing: bool) 
         query: request.query().map(str::to_owned),
         replaces_existing,
         sent_credential: None,
+        #[cfg(feature = "cookies")]
+        callers_cookies: Vec::new(),
     }
 }
 

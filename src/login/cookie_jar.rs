@@ -11,9 +11,9 @@ use std::str;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use http::header::{COOKIE, HeaderMap, SET_COOKIE};
+use http::header::{COOKIE, HeaderMap, HeaderValue, SET_COOKIE};
 use http::{Method, StatusCode};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 use url::Url;
 use zeroize::Zeroizing;
@@ -73,6 +73,10 @@ const SMALLEST_RENEWAL: Duration = Duration::from_secs(1);
 /// this long before the token's expiry.
 const EXPIRY_MARGIN: Duration = Duration::from_secs(30);
 
+/// A shorter value may be the same in two sessions, such as a language. The number of a session has
+/// at least 64 random bits, which are 16 digits.
+const SHORTEST_ID: usize = 16;
+
 impl CookieJar {
     /// Stores the cookies of the response to a login. `session` names the session's cookie; `None`
     /// means that all cookies belong to the session.
@@ -109,7 +113,10 @@ impl CookieJar {
             if !is_usable {
                 why = Some(Rejection::Insecure);
             }
-            is_usable && session.is_none_or(|name| cookie.name() == name)
+            if cookie.is_empty() {
+                why = Some(Rejection::Empty);
+            }
+            is_usable && !cookie.is_empty() && session.is_none_or(|name| cookie.name() == name)
         };
         let usable = cookies.iter().filter(is_usable);
         jar.session = usable.map(|cookie| cookie.name().to_owned()).collect();
@@ -158,18 +165,29 @@ impl CookieJar {
         Some(TokenParts { secret, lifetime })
     }
 
-    /// Returns whether the server probably still has the session.
+    /// Returns whether the server probably still has the session. A cookie that expires early, such
+    /// as a message for the next page, doesn't end the session at the server.
     pub(super) fn is_alive(&self) -> bool {
         let now = self.now();
         let state = self.lock();
-        let validity = self.validity(&state.cookies, now);
+        let mut cookies = state.cookies.iter();
         state.standing != Standing::Ended
-            && validity.is_none_or(|validity| !now.reached(validity.end))
+            && cookies.any(|cookie| self.is_session(cookie) && !cookie.has_expired(now))
     }
 
-    /// Returns the session's cookies in the form of a `Cookie` header.
-    pub(super) fn secret(&self) -> SecretString {
-        self.secret_of(&self.lock().cookies)
+    /// Returns whether both logins opened the same session. Some servers continue a session at the
+    /// next login, but set some of its other cookies again, such as the cookie of a load balancer.
+    pub(super) fn is_same_session(&self, other: &Self) -> bool {
+        let (one, other) = (self.lock(), other.lock());
+        let has_id = |cookie: &&StoredCookie| cookie.cookie.value().len() >= SHORTEST_ID;
+        let mut ids = one.cookies.iter().filter(has_id);
+        ids.any(|id| {
+            let is_id = |cookie: &StoredCookie| {
+                cookie.name() == id.name() && cookie.cookie.value() == id.cookie.value()
+            };
+            self.is_session(id) && other.cookies.iter().any(is_id)
+        }) || self.secret_of(&one.cookies).expose_secret()
+            == self.secret_of(&other.cookies).expose_secret()
     }
 
     fn secret_of(&self, cookies: &[StoredCookie]) -> SecretString {
@@ -250,13 +268,7 @@ impl PerRequestCredential for CookieJar {
         if !ours.iter().any(|cookie| self.is_session(cookie)) {
             return Err(no_matching_cookie(target).into());
         }
-        let mut callers: Vec<&[u8]> = headers
-            .get_all(COOKIE)
-            .iter()
-            .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'))
-            .map(<[u8]>::trim_ascii)
-            .filter(|pair| !pair.is_empty())
-            .collect();
+        let mut callers: Vec<&[u8]> = pairs(headers.get_all(COOKIE)).collect();
         let is = |pair: &[u8], cookie: &StoredCookie| name(pair) == cookie.name().as_bytes();
         if target.replaces_existing {
             callers.retain(|pair| !ours.iter().any(|cookie| is(pair, cookie)));
@@ -310,10 +322,15 @@ impl PerRequestCredential for CookieJar {
         let kept = kept.filter(|cookie| self.is_session(cookie) || !cookie.has_expired(now));
         let mut next: Vec<_> = kept.cloned().collect();
         for line in headers.get_all(SET_COOKIE) {
+            if is_callers(target, &next, line) {
+                continue;
+            }
             // Ignores a rejected cookie (RFC 6265 §5.3).
             let _ = store(&mut next, line, &response);
         }
-        if !next.iter().any(|cookie| self.is_session(cookie)) {
+        // Some servers delete a cookie by an empty value, without an expiry.
+        let is_left = |cookie: &StoredCookie| self.is_session(cookie) && !cookie.is_empty();
+        if !next.iter().any(is_left) {
             // Keeps the old cookies. Until the next login, requests contain these cookies, and the
             // server refuses them.
             state.standing = Standing::Ended;
@@ -408,6 +425,23 @@ fn append<'a>(
         whole.extend_from_slice(cookie.cookie.value().as_bytes());
     }
     *header = whole;
+}
+
+/// Returns the pairs `name=value` of these `Cookie` headers.
+fn pairs<'a>(lines: impl IntoIterator<Item = &'a HeaderValue>) -> impl Iterator<Item = &'a [u8]> {
+    let pairs = lines.into_iter();
+    let pairs = pairs.flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
+    let pairs = pairs.map(<[u8]>::trim_ascii);
+    pairs.filter(|pair| !pair.is_empty())
+}
+
+/// Returns whether this `Set-Cookie` changes a cookie that the caller sent. The cookie isn't stored,
+/// because other callers would then send it.
+fn is_callers(target: &RequestHead, cookies: &[StoredCookie], line: &HeaderValue) -> bool {
+    let set = name(line.as_bytes());
+    let is_replaced = || cookies.iter().any(|it| it.name().as_bytes() == set);
+    pairs(&target.callers_cookies).any(|pair| name(pair) == set)
+        && !(target.replaces_existing && is_replaced())
 }
 
 /// Returns the name in `name=value`.

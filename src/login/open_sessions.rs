@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
 use super::cookie_jar::{CookieJar, TokenParts};
@@ -106,11 +105,10 @@ impl OpenSessions {
         jars
     }
 
-    /// Returns whether this replaced session has the cookies of the current session. Some servers
-    /// continue a session at the next login. A logout would then end the current session.
+    /// Returns whether the current login continues this replaced session. A logout would then end
+    /// the current session.
     fn is_current(&self, replaced: &CookieJar) -> bool {
-        self.current.as_ref().is_some_and(|current| {
-            current.jar.secret().expose_secret() == replaced.secret().expose_secret()
-        })
+        let current = self.current.as_ref();
+        current.is_some_and(|current| current.jar.is_same_session(replaced))
     }
 }

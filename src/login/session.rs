@@ -64,16 +64,17 @@ use crate::token::request_head::RequestHead;
 /// these attributes, the session lasts until the server refuses the session. Then the source logs
 /// in again.
 ///
-/// Any response may set cookies. Later requests send these cookies (RFC 6265 §5.3). If a response
-/// with a success status (2xx or 304) sets the session's cookies with a later expiry, it *renews*
-/// the session. The source then doesn't log in again until shortly before that expiry. If each
-/// response renews the session, one login is enough while requests are sent. A session cookie
+/// Any response may set cookies. Later requests send these cookies (RFC 6265 §5.3). Exception: if
+/// the caller has sent a cookie, the source doesn't keep what the response sets in its place. If a
+/// response with a success status (2xx or 304) sets the session's cookies with a later expiry, it
+/// *renews* the session. The source then doesn't log in again until shortly before that expiry. If
+/// each response renews the session, one login is enough while requests are sent. A session cookie
 /// without an expiry also renews the session.
 ///
 /// After a 401, 403, 419 or 440, only a later success can renew the session. Many servers set the
 /// cookie of a new session with such a response, and nobody is logged in to that session. If a
-/// response deletes the session's cookies, the next request requires a login. At most 50 cookies
-/// are kept, each of at most 4 KiB (§6.1).
+/// response deletes or empties the session's cookies, the next request requires a login. At most 50
+/// cookies are kept, each of at most 4 KiB (§6.1).
 ///
 /// # Which sessions are logged out
 ///

@@ -53,12 +53,18 @@ pub(super) enum Rejection {
     TooMany,
     Domain,
     Expired,
+    Empty,
     Insecure,
 }
 
 impl StoredCookie {
     pub(super) fn name(&self) -> &str {
         self.cookie.name()
+    }
+
+    /// Returns whether the value is empty or `""`.
+    pub(super) fn is_empty(&self) -> bool {
+        self.cookie.value_trimmed().is_empty()
     }
 
     /// Returns the remaining lifetime. The result is the maximum if the cookie doesn't expire.
@@ -155,6 +161,7 @@ impl Rejection {
             Self::TooMany => "there are more than 50 cookies",
             Self::Domain => "a cookie's `Domain` isn't the login's (RFC 6265 §5.3)",
             Self::Expired => "a cookie has expired or is deleted",
+            Self::Empty => "a cookie is empty",
             Self::Insecure => {
                 "a cookie is `Secure`, but no origin that it may go to is `https` or loopback"
             }

@@ -32,6 +32,9 @@ pub struct RequestHead {
     pub(crate) query: Option<String>,
     pub(crate) replaces_existing: bool,
     pub(crate) sent_credential: Option<HeaderValue>,
+    /// The caller's own `Cookie` headers, if the credential is cookies.
+    #[cfg(feature = "cookies")]
+    pub(crate) callers_cookies: Vec<HeaderValue>,
 }
 
 impl RequestHead {
@@ -111,6 +114,7 @@ impl RequestHead {
             query: uri.query().map(str::to_owned),
             replaces_existing: false,
             sent_credential: None,
+            callers_cookies: Vec::new(),
         }
     }
 }

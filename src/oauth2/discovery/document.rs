@@ -27,23 +27,30 @@ pub(crate) struct Document {
 }
 
 impl Document {
-    /// Returns the first document that exists, and its location. A non-transient 4xx means that a
-    /// location has no document. Only after such a 4xx does this function try the next location.
-    /// `nowhere` makes the error message if no location has a document.
+    /// Returns the first document, and its location. A non-transient 4xx means that a location has no
+    /// document. Some servers instead send a web page or a redirect for each unknown path. Only after
+    /// such a response does this function try the next location. If no location has a document, the
+    /// error is about the first unusable response. `nowhere` makes the error message if there was
+    /// none.
     pub(crate) async fn find(
         transport: &DynTransport,
         mut locations: Vec<String>,
         nowhere: impl FnOnce() -> String,
     ) -> Result<(Self, Uri), Error> {
         let mut absent = None;
+        let mut unusable = None;
         locations.dedup();
         let locations = locations.iter().filter_map(|it| it.parse().ok());
         for location in locations {
             match Self::get(transport, &location).await {
                 Ok(document) => return Ok((document, location)),
                 Err(error) if is_absent(&error) => absent = Some(error),
+                Err(error) if error.is_reply() => unusable = unusable.or(Some(error)),
                 Err(error) => return Err(error),
             }
+        }
+        if let Some(error) = unusable {
+            return Err(error);
         }
         let reply = Reply {
             status: absent.as_ref().and_then(Error::status),

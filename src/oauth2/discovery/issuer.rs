@@ -35,10 +35,10 @@ impl EndpointUrl {
     ///
     /// This is the order that the Model Context Protocol requires.
     ///
-    /// - After a 4xx other than 408, 425 or 429, the client tries the next location. If the server
-    ///   is unavailable (5xx, 408, 425, 429, or no connection), the search ends with a
-    ///   [transient](Error::is_transient) error. Redirects are not followed, and a response longer
-    ///   than 64 KiB is rejected.
+    /// - After a 4xx other than 408, 425 or 429, and after a response that isn't a JSON object, the
+    ///   client tries the next location. If the server is unavailable (5xx, 408, 425, 429, or no
+    ///   connection), the search ends with a [transient](Error::is_transient) error. Redirects are
+    ///   not followed, and a response longer than 64 KiB is rejected.
     /// - The `issuer` in the metadata must be equal to the given issuer, including a trailing slash
     ///   (RFC 8414 §3.3). Otherwise, an error shows both issuers. Auth0's issuers end in a slash. To
     ///   ignore only this slash, call [`ignore_issuer_slash`](Self::ignore_issuer_slash).

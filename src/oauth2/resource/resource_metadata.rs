@@ -102,16 +102,19 @@ impl Resource {
             searches.push(well_known);
         }
         let mut failed: Option<Error> = None;
+        // An error about an unusable document says more than an error about a missing document.
+        let says_more = |error: &Error| !error.is_denied();
         for locations in searches {
             match Document::find(transport, locations, || self.nowhere()).await {
-                Ok((document, location)) => {
-                    let metadata = self.accept(&document, &location, hint)?;
-                    return Ok((metadata, document.lifetime));
-                }
+                Ok((document, location)) => match self.accept(&document, &location, hint) {
+                    // Other JSON, such as the metadata of an authorization server.
+                    Err(error) if !document.fields.contains_key("resource") => {
+                        failed = Some(failed.filter(says_more).unwrap_or(error));
+                    }
+                    metadata => return Ok((metadata?, document.lifetime)),
+                },
                 Err(error) if error.is_reply() || error.is_denied() && !error.is_transient() => {
-                    // An error about an unusable document says more than an error about a missing
-                    // document.
-                    failed = Some(failed.filter(Error::is_reply).unwrap_or(error));
+                    failed = Some(failed.filter(says_more).unwrap_or(error));
                 }
                 Err(error) => return Err(error),
             }

@@ -229,6 +229,41 @@ async fn a_cookie_of_the_callers_goes_before_ours_of_the_same_name() {
     assert_eq!(beside(&named, &site, ["sid=own"]).await, "sid=own");
 }
 
+/// The cookies of one caller never go into the requests of another.
+#[tokio::test]
+async fn what_a_response_sets_in_place_of_the_callers_cookie_is_not_learned() {
+    let site = Site::new(|asked| match (asked.is_login(), asked.requests) {
+        (true, _) => setting(200, &["sid=1; Path=/", "lang=en; Path=/"]),
+        (false, 0) => setting(
+            200,
+            &[
+                "sid=planted; Path=/",
+                "own=planted; Path=/",
+                "new=2; Path=/",
+            ],
+        ),
+        (false, 1) => setting(200, &["sid=; Path=/; Max-Age=0"]),
+        (false, _) => setting(200, &[]),
+    });
+    let layer = crate::support::layer(site.session());
+    for _ in 0..2 {
+        let cookies = beside(&layer, &site, ["own=a; sid = theirs", "sid=b"]).await;
+        assert!(cookies.to_str().unwrap().starts_with("own=a; sid"));
+    }
+    assert_eq!(beside(&layer, &site, []).await, "lang=en; new=2; sid=1");
+    assert_eq!(site.logins(), 1);
+
+    // The layer has replaced the caller's `sid`, but not the caller's `own`.
+    let site = Site::new(|asked| match asked.is_login() {
+        true => setting(200, &["sid=1; Path=/"]),
+        false => setting(200, &["sid=2; Path=/", "own=planted; Path=/"]),
+    });
+    let layer = crate::support::layer(site.session()).replace_existing(true);
+    let cookies = beside(&layer, &site, ["own=a; sid=theirs"]).await;
+    assert_eq!(cookies, "own=a; sid=1");
+    assert_eq!(beside(&layer, &site, []).await, "sid=2");
+}
+
 #[tokio::test]
 async fn a_refusal_of_the_callers_own_session_costs_no_login() {
     let site = Site::new(|asked| match asked.is_login() {

@@ -279,3 +279,28 @@ async fn who_never_logged_in_or_names_no_logout_logs_out_of_nothing() {
     silent.close(Some(token)).await.unwrap();
     assert!(site.requests().is_empty());
 }
+
+#[tokio::test]
+async fn an_empty_session_cookie_ends_the_session() {
+    for line in [
+        "sid=; Path=/",
+        "sid=\"\"; Path=/",
+        "sid=; Path=/; Expires=0",
+    ] {
+        let site = Site::new(move |asked| match (asked.is_login(), asked.requests) {
+            (true, _) => setting(200, &[&format!("sid={}; Path=/", asked.logins)]),
+            (false, 0) => setting(200, &[line]),
+            (false, _) => setting(200, &[]),
+        });
+        let mut client = crate::support::layer(site.session()).layer(site.clone());
+        for _ in 0..2 {
+            call(&mut client, get(THINGS)).await.unwrap();
+        }
+        assert_eq!(site.cookies(), ["sid=1", "sid=2"], "{line}");
+
+        let site = Site::setting([line]);
+        let error = super::fetch(&site.session()).await.unwrap_err();
+        assert!(error.is_reply(), "{error}");
+        assert!(error.to_string().contains("a cookie is empty"), "{error}");
+    }
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join;
 use http::StatusCode;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, advance, sleep};
 use tower::{Layer, ServiceExt};
 use tower_auth::login::Session;
 use tower_auth::{Reason, Token, TokenCache, TokenSource};
@@ -156,6 +156,28 @@ async fn a_session_that_the_server_has_ended_is_not_logged_out() {
     }
 }
 
+/// The server still has the session, although one of its cookies was only for a short time.
+#[tokio::test(start_paused = true)]
+async fn a_session_of_which_one_cookie_has_expired_is_logged_out() {
+    let site = Site::new(|asked| match asked.is_login() {
+        true => {
+            let session = format!("sid={}; Path=/; Max-Age=3600", asked.logins);
+            setting(200, &[&session, "flash=hi; Path=/; Max-Age=60"])
+        }
+        false => setting(200, &[]),
+    });
+    let cache = paused(session(&site)).build();
+    let mut client = layer_from(cache.clone()).layer(site.clone());
+    for _ in 0..2 {
+        call(&mut client, get(THINGS)).await.unwrap();
+        advance(Duration::from_secs(100)).await;
+    }
+    cache.close().await;
+    let mut all = logged_out(&site);
+    all.sort();
+    assert_eq!(all, ["flash=hi; sid=1", "flash=hi; sid=2"]);
+}
+
 /// The server continues the same session at the next login, so a logout would end the current
 /// session.
 #[tokio::test(start_paused = true)]
@@ -172,6 +194,26 @@ async fn a_session_that_the_next_login_continues_is_not_logged_out() {
     assert!(logged_out(&site).is_empty());
     cache.close().await;
     assert_eq!((site.logins(), logged_out(&site)), (4, sessions(1..=1)));
+
+    // Each login sets another cookie again, which doesn't make the session another one.
+    for (id, ended) in [("0123456789abcdef", false), ("en", true)] {
+        let site = Site::new(move |asked| match asked.is_login() {
+            true => setting(
+                200,
+                &[
+                    &format!("id={id}; Path=/"),
+                    &format!("node={}; Path=/", asked.logins),
+                ],
+            ),
+            false => setting(200, &[]),
+        });
+        let cache = paused(session(&site)).build();
+        for _ in 0..3 {
+            cache.refresh_now().await.unwrap();
+            run_until_idle().await;
+        }
+        assert_eq!(logged_out(&site).len(), usize::from(ended), "{id}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -191,7 +191,10 @@ async fn a_redirect_of_the_metadata_is_not_followed() {
         let (web, error) = fetch_with(page).await;
         assert!(error.is_reply(), "{error}");
         assert!(error.to_string().contains("redirect"), "{error}");
-        assert_eq!(web.take_lines(), [format!("GET {METADATA}")]);
+        assert_eq!(
+            web.take_lines(),
+            [format!("GET {METADATA}"), format!("GET {OPENID}")]
+        );
     }
 }
 
@@ -216,7 +219,24 @@ async fn what_is_no_metadata_is_an_error_that_says_what_it_is() {
         assert!(error.is_reply(), "{error}");
         assert!(error.to_string().contains(what), "{error}");
         assert!(error.to_string().contains(METADATA), "{error}");
-        assert_eq!(web.take_lines(), [format!("GET {METADATA}")]);
+        assert_eq!(web.take_lines().len(), 2);
+    }
+}
+
+/// Some servers send their home page, or a redirect to a login, for each unknown path.
+#[tokio::test]
+async fn what_is_no_metadata_leads_to_the_next_place() {
+    for page in [
+        Page::new(200).body("<html>"),
+        Page::new(200),
+        Page::new(204),
+        Page::new(302).header("location", "https://id.example.com/login"),
+    ] {
+        let web = web();
+        web.put(METADATA, page);
+        web.put(OPENID, Page::json(200, metadata()));
+        fetch(&web, issuer()).await.unwrap();
+        assert_eq!(web.asked().len(), 3);
     }
 }
 

@@ -37,6 +37,8 @@ async fn a_location_without_usable_metadata_leads_to_the_well_known_places() {
         Page::new(200).body("<html>"),
         Page::new(200),
         Page::new(200).body("[]"),
+        Page::new(200).body("{}"),
+        Page::new(200).body(r#"{"issuer":"https://id.example.com"}"#),
         Page::new(200).body(long),
         Page::new(204),
         Page::new(302).header("location", ROOT),
