@@ -174,9 +174,6 @@ impl Coordinator {
             context.expiry_policy.has_jitter(),
         );
         let first = self.load(context).await?;
-        if let Some(error) = first.failure.as_ref().and_then(SharedFailure::must_wait) {
-            return Ok(Err(error));
-        }
         let mut failed_elsewhere = 0;
         let mut known = KnownRecord {
             failure: first.failure.as_ref().map(|failure| failure.id),
@@ -190,6 +187,9 @@ impl Coordinator {
             && self.is_usable(&shared, &known, context)
         {
             return Ok(Ok(shared.into()));
+        }
+        if let Some(error) = first.failure.as_ref().and_then(SharedFailure::must_wait) {
+            return Ok(Err(error));
         }
         loop {
             if let Some(held) = self.lease(context).await? {

@@ -44,7 +44,8 @@ where
 /// - A new file is written completely under the name `<name>.next` and synced. Then the new file
 ///   replaces the old file. So only one writer at a time may write, under a lock.
 /// - After `kill -9` or a crash, `<name>.next` may remain. The next process with the lock moves a
-///   complete file to its place, and removes an incomplete file.
+///   complete file to its place, and removes an incomplete file. If another program has written the
+///   old file since, the process removes the new file.
 #[cfg(feature = "file")]
 mod written {
     use std::ffi::OsStr;
@@ -58,6 +59,9 @@ mod written {
     use zeroize::Zeroizing;
 
     use crate::error::BoxError;
+
+    /// The maximum number of symbolic links on the way to a file. Linux follows at most 40.
+    const MOST_LINKS: usize = 100;
 
     /// A lock that no other process has. The system unlocks the lock file when this process ends.
     ///
@@ -258,7 +262,7 @@ mod written {
         let mut bytes = Zeroizing::new(Vec::with_capacity(limit + 2));
         let read = (&file).take(limit as u64 + 1).read_to_end(&mut bytes);
         read.map_err(|error| at(&next, &error))?;
-        if bytes.len() > limit || !is_complete(&bytes) {
+        if bytes.len() > limit || !is_complete(&bytes) || is_older(&file, path) {
             return fs::remove_file(&next).map_err(|error| at(&next, &error));
         }
         let moved = file
@@ -266,6 +270,14 @@ mod written {
             .and_then(|()| fs::rename(&next, path))
             .and_then(|()| sync_folder(folder_of(path)));
         moved.map_err(|error| at(&next, &error))
+    }
+
+    /// Returns whether the file at `path` was written later. After the crash, another program may have
+    /// written it.
+    fn is_older(file: &File, path: &Path) -> bool {
+        let changed = |found: io::Result<Metadata>| found.and_then(|found| found.modified()).ok();
+        let replaced = changed(fs::symlink_metadata(path));
+        replaced.is_some_and(|replaced| changed(file.metadata()).is_some_and(|it| it < replaced))
     }
 
     fn remove(path: &Path) -> Result<bool, BoxError> {
@@ -314,17 +326,39 @@ mod written {
     }
 
     /// Rejects a path with a symbolic link in a folder in which other users may make links. Such a
-    /// link could lead to a file that those users chose, even if the folder has the sticky bit.
+    /// link could lead to a file that those users chose, even if the folder has the sticky bit. Also
+    /// follows the link, because it may lead to another link.
     pub(crate) fn check_links(path: &Path) -> Result<(), BoxError> {
+        let mut links = MOST_LINKS;
+        check_links_within(path, &mut links)
+    }
+
+    fn check_links_within(path: &Path, links: &mut usize) -> Result<(), BoxError> {
         // Without the slash at the end, the last name may be a link too.
         let path = path.components().as_path();
-        path.ancestors().try_for_each(check_link)
+        for path in path.ancestors() {
+            let Ok(target) = fs::read_link(path) else {
+                continue;
+            };
+            check_link(path)?;
+            let Some(left) = links.checked_sub(1) else {
+                return Err(format!("{}: too many symbolic links", path.display()).into());
+            };
+            *links = left;
+            check_links_within(&folder_of(path).join(target), links)?;
+        }
+        Ok(())
     }
 
     fn check_link(path: &Path) -> Result<(), BoxError> {
-        let is_link = fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink());
-        if !is_link {
-            return Ok(());
+        let link = fs::symlink_metadata(path).map_err(|error| at(path, &error))?;
+        if let Some((owner, _)) = foreign_owner(&link).filter(|(owner, _)| !is_root(*owner)) {
+            return Err(format!(
+                "{}: this is a symbolic link of user {owner}, who chose where it leads; \
+                 use the path that the link leads to",
+                path.display()
+            )
+            .into());
         }
         let folder = folder_of(path);
         let found = fs::metadata(folder).map_err(|error| at(folder, &error))?;
@@ -385,6 +419,14 @@ mod written {
     #[cfg(not(unix))]
     fn foreign_owner(_: &Metadata) -> Option<(u32, u32)> {
         None
+    }
+
+    /// Returns whether this user is root. In a user namespace, root may have another number, and
+    /// owns the topmost folder.
+    fn is_root(user: u32) -> bool {
+        let top = fs::metadata("/").ok();
+        let top_owner = top.and_then(|found| foreign_owner(&found));
+        user == 0 || top_owner.is_some_and(|(owner, _)| owner == user)
     }
 
     /// Returns whether `path` still leads to this file.

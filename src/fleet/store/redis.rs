@@ -193,13 +193,19 @@ static LOAD: LazyLock<Script> = LazyLock::new(|| {
     ))
 });
 
+/// Saves a value. If the request arrived late, the value has aged meanwhile. The fencing token is the
+/// time of the lease, and the process says how long ago it got the lease.
 static SAVE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(&format!(
         "{IS_WRONG_TYPE}{FENCE_OF}
     if fence_of(KEYS[1]) > ARGV[1] then
         return 0
     end
-    redis.call('SET', KEYS[1], ARGV[1] .. ARGV[2], 'PX', ARGV[3])
+    local now = redis.call('TIME')
+    local since_lease = (now[1] * 1000000 + now[2] - ARGV[1]) / 1000
+    local late = math.max(math.floor(since_lease - ARGV[4]), 0)
+    local left = math.max(ARGV[3] - late, 1)
+    redis.call('SET', KEYS[1], ARGV[1] .. ARGV[2], 'PX', string.format('%.0f', left))
     return 1"
     ))
 });
@@ -311,6 +317,7 @@ where
         let mut script = SAVE.prepare_invoke();
         script.key(self.name(key, "token"));
         script.arg(text(lease)).arg(sealed).arg(ttl);
+        script.arg(milliseconds(lease.age()));
         Ok(script.invoke_async(&mut connection).await?)
     }
 

@@ -7,6 +7,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "redis")]
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use crate::error::BoxError;
@@ -226,6 +228,9 @@ pub(crate) const LONGEST_LEASE: Duration = Duration::from_secs(120);
 /// The right to fetch a token for all processes, granted by a [`TokenStore`].
 pub struct Lease {
     fence: u64,
+    /// When this process got the lease.
+    #[cfg(feature = "redis")]
+    granted: Instant,
     pub(super) guard: Option<Box<dyn Any + Send + Sync>>,
     replaced: Option<String>,
 }
@@ -236,6 +241,8 @@ impl Lease {
     pub fn new(fence: u64) -> Self {
         Self {
             fence,
+            #[cfg(feature = "redis")]
+            granted: Instant::now(),
             guard: None,
             replaced: None,
         }
@@ -254,6 +261,12 @@ impl Lease {
     pub fn replacing(mut self, what: impl Into<String>) -> Self {
         self.replaced = Some(what.into());
         self
+    }
+
+    /// Returns the time since this process got the lease.
+    #[cfg(feature = "redis")]
+    pub(super) fn age(&self) -> Duration {
+        self.granted.elapsed()
     }
 
     pub(crate) fn replaced(&self) -> Option<&str> {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::refresh_store::{DynRefreshTokenStore, LoginLock};
@@ -53,6 +54,11 @@ impl<'a> LockAttempts<'a> {
     /// Makes one attempt. If another process has the lock, waits a little and returns `None`. Fails
     /// after the deadline.
     pub(crate) async fn next(&mut self) -> Result<Option<LoginLock>, Error> {
+        // Without a runtime, Tokio's timer would panic.
+        if Handle::try_current().is_err() {
+            let message = "a login can only be locked within a Tokio runtime";
+            return Err(Error::new(Kind::Runtime, message));
+        }
         let left = self.timeout.saturating_sub(self.since.elapsed());
         match timeout(left, self.store.lock(self.time)).await {
             Ok(Ok(Some(lock))) => return Ok(Some(lock)),
@@ -96,6 +102,12 @@ impl<'a> LockAttempts<'a> {
 /// Releases the lock. If the release fails, the lock ends by itself.
 pub(crate) async fn unlock(store: &dyn DynRefreshTokenStore, lock: LoginLock) {
     drop(timeout(UNLOCK_TIMEOUT, store.unlock(lock)).await);
+}
+
+/// Makes the error of a login whose lock another process took.
+pub(crate) fn lock_lost() -> Error {
+    let message = "this process lost the lock of the login, so nothing was sent";
+    Error::new(Kind::Transient, message)
 }
 
 /// Makes the error of a store that can't say whether this process has the lock.

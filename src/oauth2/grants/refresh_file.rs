@@ -34,7 +34,7 @@ use crate::source::secret_file::{self, FileLock, age_of, at, off_the_runtime, wi
 ///
 /// - a file that another user owns
 /// - a file that other users may read or write, because these users may know the refresh token
-/// - a path with a symbolic link in a folder in which other users may make links
+/// - a path with a symbolic link of another user, or in a folder in which other users may make links
 ///
 /// # Example
 ///
@@ -116,10 +116,10 @@ impl RefreshTokenStore for RefreshTokenFile {
         .await
     }
 
-    /// Returns whether the lock file is still beside the file.
+    /// Returns whether the lock file is still beside the file. Fails if the folder doesn't exist.
     async fn confirm(&self, lock: &LoginLock) -> Result<bool, BoxError> {
         let Some(locked) = lock.guard::<FileLock>().cloned() else {
-            return Ok(true);
+            return self.run(folder_exists).await;
         };
         self.run(move |path| locked.is_at(&lock_of(path))).await
     }
@@ -149,6 +149,14 @@ fn load(path: &Path) -> Result<Option<SavedLogin>, BoxError> {
     })
 }
 
+fn folder_exists(path: &Path) -> Result<bool, BoxError> {
+    let folder = secret_file::folder_of(path);
+    match folder.metadata() {
+        Ok(_) => Ok(true),
+        Err(error) => Err(at(folder, &error)),
+    }
+}
+
 /// Locks the login, and completes a save that was interrupted. Returns `None` if another process
 /// has locked the login.
 fn locked(path: &Path) -> Result<Option<FileLock>, BoxError> {
@@ -160,13 +168,13 @@ fn locked(path: &Path) -> Result<Option<FileLock>, BoxError> {
 }
 
 /// Returns whether `save` wrote the whole text. The text ends with a line feed, and contains no other
-/// control characters.
+/// control characters that JSON escapes.
 fn is_complete(bytes: &[u8]) -> bool {
     let text = bytes.strip_suffix(b"\n").map(std::str::from_utf8);
     let Some(Ok(text)) = text else {
         return false;
     };
-    let is_plain = !text.contains(char::is_control);
+    let is_plain = text.bytes().all(|byte| byte >= b' ');
     is_plain && matches!(LoginRecord::parse(text), Ok(Some(_)))
 }
 

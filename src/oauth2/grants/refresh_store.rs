@@ -178,6 +178,12 @@ impl SavedLogin {
         self
     }
 
+    /// Adds the time that the answer of the store took.
+    pub(crate) fn aged_by(mut self, time: Duration) -> Self {
+        self.age = self.age.map(|age| age.saturating_add(time));
+        self
+    }
+
     /// Returns the saved text.
     pub fn text(&self) -> &SecretString {
         &self.text
@@ -335,7 +341,9 @@ impl InMemory {
 impl RefreshTokenStore for InMemory {
     async fn load(&self) -> Result<Option<SavedLogin>, BoxError> {
         let token = self.token.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(Some(SavedLogin::new(token.clone())))
+        // A bare token may look like a record.
+        let record = LoginRecord::new(token.clone(), None);
+        Ok(Some(SavedLogin::new(record.encode())))
     }
 
     async fn save(&self, login: SecretString, _: &LoginLock) -> Result<(), BoxError> {

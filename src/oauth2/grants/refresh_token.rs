@@ -229,6 +229,25 @@ impl RefreshToken {
         logged_out
     }
 
+    /// Saves a new refresh token that couldn't be saved before. During a fetch of another cache, leaves
+    /// this to the fetch.
+    async fn save_last(&self) -> Result<(), Error> {
+        let Ok(state) = self.state.try_lock() else {
+            return Ok(());
+        };
+        let mut state = StateGuard(state);
+        if state.unsaved.is_none() {
+            return Ok(());
+        }
+        if !self.has_lock(&mut state).await? {
+            state.lock = Some(self.lock_attempts().lock().await?);
+        }
+        let saved = self.load().await?;
+        self.save_unsaved(&mut state, saved).await?;
+        self.unlock(&mut state).await;
+        Ok(())
+    }
+
     async fn log_out_with_lock(&self, state: &mut LoginState) -> Result<Outcome<()>, Error> {
         let saved = self.load().await?;
         let saved = self.save_unsaved(state, saved).await?;
@@ -252,7 +271,10 @@ impl RefreshToken {
     }
 
     async fn load(&self) -> Result<Option<Loaded>, Error> {
+        // The answer may arrive late, and the login has aged meanwhile.
+        let since = RequestedAt::now();
         let saved = self.store.load().await.map_err(not_loaded)?;
+        let saved = saved.map(|saved| saved.aged_by(since.waited()));
         let saved = saved
             .as_ref()
             .map(Loaded::new)
@@ -512,7 +534,7 @@ impl TokenSource for RefreshToken {
         let logged_out = if self.logs_out {
             self.log_out().await
         } else {
-            Ok(())
+            self.save_last().await
         };
         // Revokes the access token even if the logout failed.
         self.client.revoke(last).await.and(logged_out)

@@ -4,11 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::initial_token::{InitialToken, RequestedAt};
-use super::login_lock::{LOCK_TIMEOUT, LockAttempts, unlock};
+use super::login_lock::{LOCK_TIMEOUT, LockAttempts, lock_lost, unlock};
 use super::refresh_store::{DynRefreshTokenStore, LoginLock};
 use super::refresh_token::RefreshToken;
 use super::token_params::{Reserved, TokenParams};
-use crate::error::{Error, Kind};
+use crate::error::{BoxError, Error, Kind};
 use crate::oauth2::client::oauth2_client::Client;
 use crate::oauth2::client::params::Params;
 
@@ -58,7 +58,12 @@ impl UserLogin {
         let request_time = self.client.endpoint.http.timeout;
         let attempts = LockAttempts::new(&**store, LOCK_TIMEOUT, request_time);
         let lock = attempts.lock().await?;
-        let exchanged = self.exchange_with_lock(grant, Some((store, &lock))).await;
+        let exchanged = match store.confirm(&lock).await {
+            Ok(true) => self.exchange_with_lock(grant, Some((store, &lock))).await,
+            Ok(false) => Err(lock_lost()),
+            // A device's login doesn't ask again after this error.
+            Err(error) => Err(not_savable(error)),
+        };
         unlock(&**store, lock).await;
         exchanged
     }
@@ -101,6 +106,11 @@ impl UserLogin {
     fn may_be_ignored(&self, error: &Error) -> bool {
         error.is_transient() || (self.store.is_none() && !error.is_denied())
     }
+}
+
+fn not_savable(error: BoxError) -> Error {
+    let message = "the login could not be saved, so its code wasn't sent";
+    Error::new(Kind::Source, message).with_source(error)
 }
 
 impl fmt::Debug for UserLogin {

@@ -344,3 +344,20 @@ async fn when_the_time_is_up_the_error_of_the_last_attempt_is_told() {
     assert_eq!(start.elapsed(), 3 * SECOND);
     assert!(error.is_source() && error.is_transient(), "{error}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_that_the_server_asks_for_takes_the_token_from_no_process_that_starts() {
+    let store = BreakableStore::default();
+    let process = store.settings(|reason| async move {
+        match reason {
+            Reason::First => Ok(Token::bearer("token")?.expires_in(HOUR)),
+            _ => Err(Error::transient("busy").with_retry_after(60 * SECOND)),
+        }
+    });
+    let process = process.fetch_attempts(1).fleet(store.fleet());
+    let process = process.unwrap().build();
+    process.token().await.unwrap();
+    process.refresh_now().await.unwrap_err();
+    let other = store.process(|_| async { panic!("a second fetch") });
+    assert_eq!(secret(&other).await, "token");
+}

@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use secrecy::SecretString;
 use serde_json::{Value, json};
-use tokio::time::{advance, timeout};
-use tower_auth::oauth2::{Client, RefreshToken};
-use tower_auth::{Error, Reason, Token, TokenSource};
+use tokio::time::{advance, sleep, timeout};
+use tower_auth::oauth2::{Client, LoginLock, RefreshToken, RefreshTokenStore, SavedLogin};
+use tower_auth::{BoxError, Error, Reason, Token, TokenSource};
 use tower_auth_test::{RecordedRequest, ScriptedResponse, ScriptedServer, run_until_idle};
 
 use crate::support::paused;
@@ -659,7 +660,7 @@ async fn a_login_is_saved_under_the_lock_with_its_access_token() {
     let login = login.scope("offline_access read").store(store.clone());
     let prompt = login.begin().await.unwrap();
     login.finish(prompt).await.unwrap();
-    assert_eq!(store.calls(), ["lock", "save", "unlock"]);
+    assert_eq!(store.calls(), ["lock", "confirm", "save", "unlock"]);
     assert_eq!(store.saves(), ["refresh-0"]);
     // The next run of the program needs no request.
     let next = server.process(&store);
@@ -897,4 +898,52 @@ async fn an_id_token_that_is_too_long_is_left_out_of_the_record() {
         (&record["refresh_token"], &record["id_token"]),
         (&json!("refresh-1"), &Value::Null)
     );
+}
+
+/// A store whose answers arrive 5 s late.
+struct Late(LockingStore);
+
+impl RefreshTokenStore for Late {
+    async fn load(&self) -> Result<Option<SavedLogin>, BoxError> {
+        let found = self.0.load().await;
+        sleep(Duration::from_secs(5)).await;
+        found
+    }
+
+    async fn save(&self, login: SecretString, lock: &LoginLock) -> Result<(), BoxError> {
+        self.0.save(login, lock).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_arrives_late_makes_no_token_younger() {
+    let server = Rotating::with(|server| server.lifetime = 20);
+    let store = LockingStore::holding("refresh-0");
+    let one = paused(server.process(&store)).build();
+    one.token().await.unwrap();
+    let late = RefreshToken::stored(server.client(), Late(store));
+    let late = paused(late).build();
+    assert_eq!(late.token().await.unwrap().secret(), "access-1");
+    let (end, latest) = (late.status().expires_at(), one.status().expires_at());
+    assert!(end <= latest, "{end:?}, {latest:?}");
+}
+
+/// The next process would send the refresh token that the server has revoked.
+#[tokio::test(start_paused = true)]
+async fn closing_saves_a_refresh_token_that_could_not_be_saved_before() {
+    for loses_lock in [false, true] {
+        let (server, store) = (Rotating::default(), LockingStore::holding("refresh-0"));
+        let process = server.process(&store);
+        store.breaks("save", StoreFault::Fails);
+        fetch(&process, Reason::First).await.unwrap_err();
+        store.works_again();
+        if loses_lock {
+            store.lose_lock();
+        }
+        process.close(None).await.unwrap();
+        assert_eq!(store.saves(), ["refresh-1"]);
+        assert!(!store.is_locked());
+        store.breaks("lock", StoreFault::Hangs);
+        process.close(None).await.unwrap();
+    }
 }

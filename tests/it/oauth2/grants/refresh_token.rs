@@ -334,3 +334,34 @@ async fn nothing_shows_a_refresh_token() {
     );
     assert!(shown.contains("[redacted]"), "{shown}");
 }
+
+#[test]
+fn without_a_runtime_a_fetch_fails_and_sends_nothing() {
+    let server = ScriptedServer::new(|_| panic!("the server got the token"));
+    let client = Client::new(URL, ID, SECRET).unwrap().transport(server);
+    let source = RefreshToken::new(client, "planted");
+    let fetched = futures_util::future::FutureExt::now_or_never(source.fetch(Reason::First));
+    let error = fetched.unwrap().unwrap_err();
+    assert!(error.is_runtime(), "{error}");
+}
+
+/// RFC 6749 allows all visible characters.
+#[tokio::test]
+async fn a_token_that_looks_like_json_is_sent_as_it_is() {
+    for token in ["{odd", r#"{"refresh_token":"inner"}"#] {
+        let sent = Arc::new(Mutex::new(None));
+        let server = ScriptedServer::new({
+            let sent = Arc::clone(&sent);
+            move |request| {
+                *sent.lock().unwrap() = request.param("refresh_token");
+                ScriptedResponse::json(200, r#"{"access_token":"usable"}"#)
+            }
+        });
+        let client = Client::new(URL, ID, SECRET).unwrap().transport(server);
+        RefreshToken::new(client, token)
+            .fetch(Reason::First)
+            .await
+            .unwrap();
+        assert_eq!(sent.lock().unwrap().as_deref(), Some(token));
+    }
+}

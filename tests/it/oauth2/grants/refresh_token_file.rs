@@ -8,9 +8,13 @@ use std::time::{Duration, SystemTime};
 
 use secrecy::{ExposeSecret, SecretString};
 use tower_auth::BoxError;
-use tower_auth::oauth2::{LoginLock, RefreshTokenFile, RefreshTokenStore};
+use tower_auth::oauth2::{
+    Client, DeviceAuthorization, LoginLock, RefreshTokenFile, RefreshTokenStore,
+};
+use tower_auth_test::{ScriptedResponse, ScriptedServer};
 
 use crate::support::child_process::{self, ChildProcess};
+use crate::support::token_server::{ID, SECRET, URL};
 
 /// Returns a folder that is removed at the end of the test.
 fn folder() -> tempfile::TempDir {
@@ -106,6 +110,22 @@ async fn a_folder_that_is_missing_is_named() {
     );
 }
 
+/// The code of a login can be used once.
+#[tokio::test(start_paused = true)]
+async fn a_login_that_could_not_be_saved_sends_no_code() {
+    let folder = folder();
+    let file = RefreshTokenFile::new(folder.path().join("no-such/token"));
+    let server = ScriptedServer::new(|_| panic!("the server got the code"));
+    let prompt = r#"{"device_code":"code","user_code":"user","verification_uri":"https://id.example.com/","expires_in":600}"#;
+    server.respond_next(ScriptedResponse::json(200, prompt));
+    let client = Client::new(URL, ID, SECRET).unwrap().transport(server);
+    let login = DeviceAuthorization::new(client, "https://id.example.com/device").unwrap();
+    let login = login.store(file);
+    let prompt = login.begin().await.unwrap();
+    let error = login.finish(prompt).await.unwrap_err();
+    assert!(format!("{error:?}").contains("no-such"), "{error:?}");
+}
+
 #[tokio::test]
 async fn what_is_too_long_or_no_text_is_refused() {
     let folder = folder();
@@ -181,8 +201,11 @@ async fn kill_9_at_any_moment_leaves_the_last_token_that_was_saved_or_the_next()
 #[tokio::test]
 async fn a_complete_successor_is_picked_up_and_an_incomplete_one_is_removed() {
     let record = r#"{"refresh_token":"next"}"#;
+    // JSON may contain these two control characters.
+    let odd = "{\"refresh_token\":\"next\",\"scope\":\"\u{7f}\u{85}\"}";
     for (successor, expected) in [
         (format!("{record}\n"), record),
+        (format!("{odd}\n"), odd),
         ("next\n".to_owned(), "next"),
         // Cut off, or not yet on the disk.
         (String::new(), "first"),
@@ -204,6 +227,22 @@ async fn a_complete_successor_is_picked_up_and_an_incomplete_one_is_removed() {
         assert_eq!(load(&file).await.as_deref(), Some(expected), "{successor}");
         assert!(!beside(&file, ".next").exists(), "{successor}");
     }
+}
+
+/// After the crash, a person pasted a token.
+#[tokio::test]
+async fn a_successor_that_is_older_than_the_file_is_removed() {
+    let folder = folder();
+    let file = RefreshTokenFile::new(folder.path().join("token"));
+    let next = beside(&file, ".next");
+    plant(&next, "next\n");
+    let old = File::options().write(true).open(&next).unwrap();
+    old.set_modified(SystemTime::now() - Duration::from_secs(60))
+        .unwrap();
+    plant(file.path(), "pasted\n");
+    let _lock = lock(&file).await.unwrap();
+    assert_eq!(load(&file).await.as_deref(), Some("pasted"));
+    assert!(!next.exists());
 }
 
 /// The first login of a user was interrupted.
@@ -361,6 +400,58 @@ async fn a_link_that_others_could_have_made_is_refused() {
     set_mode(shared.path(), 0o755);
     let linked = RefreshTokenFile::new(shared.path().join("token"));
     assert_eq!(load(&linked).await.as_deref(), Some("planted"));
+}
+
+/// The user's own link leads to a folder in which others may make links.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_link_behind_a_link_is_checked_too() {
+    use std::os::unix::fs::symlink;
+
+    let (links, shared, own) = (folder(), folder(), folder());
+    let target = RefreshTokenFile::new(own.path().join("token"));
+    save(&target, "planted").await.unwrap();
+    symlink(target.path(), shared.path().join("token")).unwrap();
+    symlink(own.path(), shared.path().join("folder")).unwrap();
+    symlink(shared.path().join("token"), links.path().join("token")).unwrap();
+    symlink(shared.path().join("folder"), links.path().join("folder")).unwrap();
+    symlink("token", links.path().join("near")).unwrap();
+    symlink("loop", links.path().join("loop")).unwrap();
+    let paths = ["token", "folder/token", "folder/no-such", "near"];
+    let files = paths.map(|path| RefreshTokenFile::new(links.path().join(path)));
+    assert_eq!(load(&files[3]).await.as_deref(), Some("planted"));
+    set_mode(shared.path(), 0o1777);
+    for file in &files {
+        let error = file.load().await.unwrap_err().to_string();
+        let advice = format!("`chmod go-w {}`", shared.path().display());
+        assert!(error.contains(&advice), "{error}");
+    }
+    let looping = RefreshTokenFile::new(links.path().join("loop"));
+    looping.load().await.unwrap_err();
+    set_mode(shared.path(), 0o700);
+}
+
+/// The folder's owner may make links in it, whatever its mode. Only root can give links to others.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_link_of_another_user_is_refused() {
+    use std::os::unix::fs::{MetadataExt, lchown, symlink};
+
+    let (links, own) = (folder(), folder());
+    if fs::metadata(links.path()).unwrap().uid() != 0 {
+        return;
+    }
+    let target = RefreshTokenFile::new(own.path().join("token"));
+    save(&target, "planted").await.unwrap();
+    let link = links.path().join("token");
+    symlink(target.path(), &link).unwrap();
+    lchown(&link, Some(65_533), None).unwrap();
+    let error = RefreshTokenFile::new(&link).load().await.unwrap_err();
+    let error = error.to_string();
+    assert!(
+        error.contains("user 65533") && !error.contains("planted"),
+        "{error}"
+    );
 }
 
 /// A user may keep the login elsewhere, and link to it.

@@ -188,3 +188,15 @@ async fn what_is_no_lease_of_any_process_is_replaced_and_told() {
 async fn sent(server: &RedisServer) -> u64 {
     number(server, "stats", "total_net_output_bytes").await
 }
+
+/// Redis was stopped, or the network was slow. The token has aged meanwhile.
+#[tokio::test]
+async fn a_save_that_redis_runs_late_counts_from_its_request() {
+    let server = RedisServer::start(&[]).await;
+    let store = store(&server);
+    let held = lease(&store).await;
+    let _: String = server.ask(&["CLIENT", "PAUSE", "600"]).await.unwrap();
+    assert!(store.save(KEY, b"sealed", LONG, &held).await.unwrap());
+    let left: u64 = server.ask(&["PTTL", TOKEN]).await.unwrap();
+    assert!(left < 3_600_000 - 400, "{left}");
+}
