@@ -6,8 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
-use std::fmt::{self, Write as _};
-use std::io::{BufRead, BufReader, stdout};
+use std::fmt;
+use std::io::{BufRead, BufReader, Write as _, stdout};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -32,9 +32,11 @@ use crate::servers::{OIDC, text};
 const MEMBER: &str = "INTEROP_MEMBER";
 const MEMBERS: usize = 8;
 const LIFETIME: Duration = Duration::from_secs(5);
-const SEED: u64 = 19;
 /// A key in the format of `openssl rand -base64 32`.
 const SEALING_KEY: &str = "c2VhbGluZyBrZXkgb2YgdGhlIGZsZWV0IG9mIHRlc3Q=";
+
+/// The longest time that a caller may wait: the default time for the lock, and a token request.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How long a process may still tell callers to log in after a new login, because it asked before.
 const SLACK: Duration = Duration::from_secs(3);
@@ -43,6 +45,11 @@ const SLACK: Duration = Duration::from_secs(3);
 enum Store {
     File(PathBuf),
     Redis(String),
+}
+
+/// Returns the seed of the kills. A variable may set it, so that a run can be repeated.
+fn seed() -> u64 {
+    env::var("INTEROP_SEED").map_or(19, |seed| seed.parse().unwrap())
 }
 
 /// What a member needs to know.
@@ -151,9 +158,10 @@ async fn be_a_member(settings: &str) {
     };
     let cache = TokenCache::new(source);
     // The test harness may have begun a line.
-    println!();
+    let print = |text: &str| stdout().write_all(text.as_bytes());
+    let mut is_read = print("\n").is_ok();
     let mut last = String::new();
-    loop {
+    while is_read {
         let start = Instant::now();
         let said = match cache.token().await {
             Ok(token) if token.secret() == last => String::new(),
@@ -165,9 +173,7 @@ async fn be_a_member(settings: &str) {
             Err(error) => format!("error {}\n", all(&error)),
         };
         let waited = format!("waited {}\n", start.elapsed().as_millis());
-        if std::io::Write::write_all(&mut stdout(), (said + &waited).as_bytes()).is_err() {
-            return;
-        }
+        is_read = print(&(said + &waited)).is_ok();
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -177,7 +183,7 @@ fn all(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
-        let _ = write!(text, ": {error}");
+        text = format!("{text}: {error}");
         source = error.source();
     }
     text.replace('\n', " ")
@@ -221,7 +227,7 @@ struct Figures {
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "seed {SEED}, {self:?}")
+        write!(f, "seed {}, {self:?}", seed())
     }
 }
 
@@ -239,6 +245,8 @@ struct Run {
     seen: Vec<Exchange>,
     /// The members that told their callers to log in.
     told: BTreeSet<String>,
+    /// When each member last printed something.
+    heard: BTreeMap<String, Instant>,
     new_login_at: Option<Instant>,
     figures: Figures,
 }
@@ -257,6 +265,7 @@ impl Run {
             used: BTreeSet::new(),
             seen: Vec::new(),
             told: BTreeSet::new(),
+            heard: BTreeMap::new(),
             new_login_at: None,
             figures: Figures::default(),
         };
@@ -307,6 +316,7 @@ impl Run {
                 let _ = send.send(Line { member, text });
             }
         });
+        self.heard.insert(name.clone(), Instant::now());
         Member { name, child }
     }
 
@@ -326,7 +336,7 @@ impl Run {
 
     /// Runs the members for the time of the plan.
     async fn go(mut self, plan: &Plan, redis: Option<&RedisServer>) -> Figures {
-        let mut random = fastrand::Rng::with_seed(SEED);
+        let mut random = fastrand::Rng::with_seed(seed());
         let start = Instant::now();
         let mut next_kill = plan.between_kills;
         let outage = plan.time / 2..plan.time / 2 + plan.outage;
@@ -379,6 +389,9 @@ impl Run {
             tokio::time::sleep(Duration::from_millis(3)).await;
         }
         let time = start.elapsed();
+        for Member { name, .. } in &self.members {
+            assert!(self.heard[name].elapsed() < PATIENCE, "{name} hangs");
+        }
         for place in 0..MEMBERS {
             self.members[place].child.kill().unwrap();
             self.members[place].child.wait().unwrap();
@@ -403,6 +416,7 @@ impl Run {
     fn read_lines(&mut self) -> bool {
         let mut is_ended = false;
         while let Ok(Line { member, text }) = self.lines.1.try_recv() {
+            self.heard.insert(member.clone(), Instant::now());
             if let Some(millis) = text.strip_prefix("waited ") {
                 let wait = Duration::from_millis(millis.parse().unwrap());
                 self.figures.longest_wait = self.figures.longest_wait.max(wait);
