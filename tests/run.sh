@@ -207,6 +207,9 @@ if [ -n "$soak" ]; then
   cargo build "${all[@]}" --examples
   for _ in 1 2 3 4 5 6 7 8 9 10; do cargo test "${all[@]}" --quiet --test it --test interop --test mcp; done
 
+  step "a login under kills: 60 s"
+  cargo test "${all[@]}" --test interop -- logins_under_kills --ignored --nocapture
+
   step "chaos: 60 s, 2,000 callers"
   cargo run --locked --release -p tower-auth-examples --example chaos
 

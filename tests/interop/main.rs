@@ -14,6 +14,7 @@ mod grpc_servers;
 mod key;
 mod login;
 mod login_server;
+mod logins_under_kills;
 mod nginx;
 mod nginx_auth_request;
 mod nginx_clients;

@@ -29,7 +29,7 @@ use crate::servers::{
 const CALLBACK: &str = "http://127.0.0.1/callback";
 
 /// Registers a desktop app, which listens for the redirect on any free port (RFC 8252 §7.3).
-async fn app(more: Value) -> Registered {
+pub(crate) async fn app(more: Value) -> Registered {
     let mut description = json!({
         "application_type": "native",
         "grant_types": ["authorization_code", "refresh_token"],
@@ -42,7 +42,7 @@ async fn app(more: Value) -> Registered {
     register(&OIDC, "/reg", &description).await
 }
 
-async fn log_in(
+pub(crate) async fn log_in(
     client: Client,
     settle: impl FnOnce(AuthorizationCode) -> AuthorizationCode,
 ) -> Result<RefreshToken, Error> {

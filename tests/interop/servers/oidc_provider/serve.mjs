@@ -57,10 +57,11 @@ const provider = new Provider(issuer, {
     'client_secret_basic', 'client_secret_post', 'client_secret_jwt', 'private_key_jwt', 'none',
     ...(tls ? ['tls_client_auth'] : []),
   ],
+  extraClientMetadata: { properties: ['access_token_lifetime'] },
   cookies: { keys: ['known to everyone, trusted by no one'] },
   discovery: tls ? { mtls_endpoint_aliases: { token_endpoint: `${tls}/token` } } : {},
   ttl: {
-    AccessToken: 3600, ClientCredentials: 3600, DeviceCode: 600, Grant: 3600, Interaction: 600, Session: 3600,
+    AccessToken: (ctx, token, client) => client.access_token_lifetime ?? 3600, ClientCredentials: 3600, DeviceCode: 600, Grant: 3600, Interaction: 600, Session: 3600,
     IdToken: 3600, RefreshToken: 3600,
   },
   features: {
@@ -107,6 +108,22 @@ for (const token of ['client_credentials', 'access_token']) {
 provider.on('grant.error', (ctx, error) => console.log('grant.error', error.error, error.error_detail ?? ''));
 provider.on('server_error', (ctx, error) => console.log('server_error', error));
 
+// The exchanges of refresh tokens by programs whose `User-Agent` is `<client>/<member>`.
+const exchanges = new Map();
+function begin(request) {
+  const [client, member] = (request.headers['user-agent'] ?? '').split('/');
+  if (!exchanges.has(client)) exchanges.set(client, []);
+  request.exchange = { member };
+  exchanges.get(client).push(request.exchange);
+}
+const end = (ctx, error) => Object.assign(ctx.req.exchange ?? {}, {
+  sent: ctx.oidc.params?.refresh_token,
+  access_token: ctx.body?.access_token,
+  refused: error && (error.error_detail ?? error.error),
+});
+provider.on('grant.success', (ctx) => end(ctx));
+provider.on('grant.error', end);
+
 // Auth0 also accepts JSON, and `audience` instead of `resource`. Everything else is unchanged.
 async function asAuth0(request) {
   const chunks = [];
@@ -126,6 +143,12 @@ const serve = async (request, response) => {
     response.end(String(issued.get(count[1]) ?? 0));
     return;
   }
+  const list = request.url.match(/^\/interop\/exchanges\/(.*)\/(\d+)$/);
+  if (list) {
+    response.end(JSON.stringify(exchanges.get(list[1])?.slice(Number(list[2])) ?? []));
+    return;
+  }
+  if (request.url === '/token') begin(request);
   if (request.url === '/oauth/token') await asAuth0(request);
   answer(request, response);
 };
