@@ -182,6 +182,13 @@ async fn log_in(store: &RefreshTokenFile) -> (Registered, Client, RefreshToken) 
     (app, client, source)
 }
 
+/// Returns the refresh token in the record of a login.
+fn saved_refresh_token(store: &RefreshTokenFile) -> String {
+    let record = std::fs::read_to_string(store.path()).unwrap();
+    let record: serde_json::Value = serde_json::from_str(&record).unwrap();
+    record["refresh_token"].as_str().unwrap().to_owned()
+}
+
 #[tokio::test]
 async fn a_person_who_logs_in_with_their_browser_stays_logged_in() {
     let (api, folder) = (api().await, tempfile::tempdir().unwrap());
@@ -209,7 +216,7 @@ async fn a_refresh_token_is_rotated_and_an_old_one_requires_a_login() {
     let folder = tempfile::tempdir().unwrap();
     let store = RefreshTokenFile::new(folder.path().join("token"));
     let (_, client, _) = log_in(&store).await;
-    let saved = || std::fs::read_to_string(store.path()).unwrap();
+    let saved = || saved_refresh_token(&store);
     let source = RefreshToken::stored(client.clone(), store.clone());
     let mut tokens = vec![saved()];
     for _ in 0..3 {
@@ -218,7 +225,7 @@ async fn a_refresh_token_is_rotated_and_an_old_one_requires_a_login() {
         tokens.push(saved());
     }
 
-    let thief = RefreshToken::new(client, tokens[1].trim());
+    let thief = RefreshToken::new(client, tokens[1].as_str());
     let error = error_of(&thief).await;
     assert!(error.is_login_required(), "{error}");
     // The server can't tell the thief from the owner, so the owner has to log in again too.
@@ -231,12 +238,12 @@ async fn a_login_that_ends_with_the_cache_is_over_at_the_server_too() {
     let (api, folder) = (api().await, tempfile::tempdir().unwrap());
     let store = RefreshTokenFile::new(folder.path().join("token"));
     let (_, client, source) = log_in(&store).await;
-    let refresh = std::fs::read_to_string(store.path()).unwrap();
+    let refresh = saved_refresh_token(&store);
     let cache = TokenCache::new(source.log_out_on_close().unwrap());
     let token = cache.token().await.unwrap();
     cache.close().await;
     assert!(api.claims(token.secret()).await.is_none());
-    let error = error_of(&RefreshToken::new(client, refresh.trim())).await;
+    let error = error_of(&RefreshToken::new(client, refresh)).await;
     assert!(error.is_login_required(), "{error}");
 }
 
