@@ -1,5 +1,7 @@
 //! Sources of tokens and of secrets.
 
+#[cfg(feature = "file")]
+pub(crate) mod file_access;
 pub(crate) mod secret_file;
 #[cfg(feature = "fleet")]
 pub(crate) mod store_key;

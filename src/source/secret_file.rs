@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 #[cfg(feature = "file")]
 pub(crate) use written::{
-    FileLock, FileWrite, age_of, at, check, check_links, folder_of, open, resolve, with_suffix,
+    FileLock, FileWrite, at, check, check_links, folder_of, open, resolve, with_suffix,
 };
 
 /// The maximum size of a secret file, in bytes. Without a limit, a wrong path could fill the
@@ -54,11 +54,11 @@ mod written {
     use std::path::{Path, PathBuf};
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-    use std::time::Duration;
 
     use zeroize::Zeroizing;
 
     use crate::error::BoxError;
+    use crate::source::file_access::{foreign_owner, mode_of, owners_only, sync_folder};
 
     /// The maximum number of symbolic links on the way to a file. Linux follows at most 40.
     const MOST_LINKS: usize = 100;
@@ -199,22 +199,6 @@ mod written {
         };
         check_file(path, &file, remedy)?;
         Ok(Some(file))
-    }
-
-    /// Makes a new file usable for its owner only. Doesn't follow a symbolic link, and doesn't wait
-    /// for the other end of a pipe.
-    fn owners_only(options: &mut OpenOptions) {
-        #[cfg(unix)]
-        {
-            use rustix::fs::OFlags;
-            use std::os::unix::fs::OpenOptionsExt;
-
-            let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-            options.mode(0o600);
-            options.custom_flags(i32::try_from(flags.bits()).unwrap_or_default());
-        }
-        #[cfg(not(unix))]
-        let _ = options;
     }
 
     fn replace(path: &Path, parts: &[&[u8]]) -> Result<(), BoxError> {
@@ -407,20 +391,6 @@ mod written {
         .into())
     }
 
-    /// Returns the file's owner and this process's user, if these two users differ.
-    #[cfg(unix)]
-    fn foreign_owner(found: &Metadata) -> Option<(u32, u32)> {
-        use std::os::unix::fs::MetadataExt;
-
-        let user = rustix::process::geteuid().as_raw();
-        (found.uid() != user).then_some((found.uid(), user))
-    }
-
-    #[cfg(not(unix))]
-    fn foreign_owner(_: &Metadata) -> Option<(u32, u32)> {
-        None
-    }
-
     /// Returns whether this user is root. In a user namespace, root may have another number, and
     /// owns the topmost folder.
     fn is_root(user: u32) -> bool {
@@ -446,48 +416,6 @@ mod written {
     #[cfg(not(unix))]
     fn is_at(_: &Path, _: &File) -> io::Result<bool> {
         Ok(true)
-    }
-
-    /// Returns the time since the file's last change, by the clock of the file system. Returns
-    /// `None` if that clock was set back.
-    ///
-    /// The clock of this process may differ from the clock of the process that wrote the file. So
-    /// the file system sets the file's access time to its own current time.
-    #[cfg(unix)]
-    pub(crate) fn age_of(file: &File) -> Option<Duration> {
-        use rustix::fs::{Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, futimens};
-
-        let at = |tv_nsec| Timespec { tv_sec: 0, tv_nsec };
-        let touched = Timestamps {
-            last_access: at(UTIME_NOW),
-            last_modification: at(UTIME_OMIT),
-        };
-        futimens(file, &touched).ok()?;
-        let found = file.metadata().ok()?;
-        let (accessed, modified) = (found.accessed().ok()?, found.modified().ok()?);
-        accessed.duration_since(modified).ok()
-    }
-
-    /// Returns the time since the file's last change. Returns `None` if the clock was set back.
-    #[cfg(not(unix))]
-    pub(crate) fn age_of(file: &File) -> Option<Duration> {
-        let changed = file.metadata().ok()?.modified().ok()?;
-        std::time::SystemTime::now().duration_since(changed).ok()
-    }
-
-    /// Returns the permission bits. The mask `0o077` selects the bits of users other than the
-    /// owner. Returns 0 on platforms without modes.
-    fn mode_of(found: &Metadata) -> u32 {
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            found.permissions().mode() & 0o777
-        }
-        #[cfg(not(unix))]
-        {
-            let _ = found;
-            0
-        }
     }
 
     /// Adds the path to the error.
@@ -516,16 +444,5 @@ mod written {
             Some(folder) if folder != OsStr::new("") => folder,
             _ => Path::new("."),
         }
-    }
-
-    #[cfg(unix)]
-    fn sync_folder(folder: &Path) -> io::Result<()> {
-        File::open(folder)?.sync_all()
-    }
-
-    /// Does nothing on platforms other than Unix, because a folder can't be opened there.
-    #[cfg(not(unix))]
-    fn sync_folder(_: &Path) -> io::Result<()> {
-        Ok(())
     }
 }

@@ -9,7 +9,8 @@ use zeroize::Zeroizing;
 
 use super::token_store::{LIMIT, Lease, StoredValue, TokenStore, check_length};
 use crate::error::BoxError;
-use crate::source::secret_file::{self, FileLock, FileWrite, age_of, at, off_the_runtime};
+use crate::source::file_access::{age_of, create_folder};
+use crate::source::secret_file::{self, FileLock, FileWrite, at, off_the_runtime};
 
 /// Shares tokens between the processes of one user on one machine, such as command-line tools and
 /// timer jobs.
@@ -234,14 +235,7 @@ fn locked(folder: &Path, path: &Path) -> Result<Option<FileLock>, BoxError> {
 
 /// Creates the folder. If the folder already exists, checks the folder's owner.
 fn create(folder: &Path) -> Result<(), BoxError> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::DirBuilderExt;
-        builder.mode(0o700);
-    }
-    builder.create(folder).map_err(|error| at(folder, &error))?;
+    create_folder(folder).map_err(|error| at(folder, &error))?;
     exists(folder).map(drop)
 }
 

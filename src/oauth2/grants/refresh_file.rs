@@ -8,7 +8,8 @@ use secrecy::{ExposeSecret, SecretString};
 use super::login_record::LoginRecord;
 use super::refresh_store::{LoginLock, RefreshTokenStore, SavedLogin};
 use crate::error::BoxError;
-use crate::source::secret_file::{self, FileLock, age_of, at, off_the_runtime, with_suffix};
+use crate::source::file_access::age_of;
+use crate::source::secret_file::{self, FileLock, at, off_the_runtime, with_suffix};
 
 /// Keeps a login in a file that only the file's owner may use (mode 0600). Use this store for
 /// command-line tools, and for services on one machine. All processes of the owner may share the
