@@ -55,6 +55,7 @@ mod written {
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+    use same_file::Handle;
     use zeroize::Zeroizing;
 
     use crate::error::BoxError;
@@ -189,9 +190,14 @@ mod written {
     /// Opens a file for reading. Returns `None` if there is no file. `remedy` says what to do with a
     /// file that other users may have used.
     pub(crate) fn open(path: &Path, remedy: &str) -> Result<Option<File>, BoxError> {
-        let mut options = OpenOptions::new();
-        options.read(true);
-        owners_only(&mut options);
+        open_with(&read_only(), path, remedy)
+    }
+
+    fn open_with(
+        options: &OpenOptions,
+        path: &Path,
+        remedy: &str,
+    ) -> Result<Option<File>, BoxError> {
         let file = match options.open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -199,6 +205,13 @@ mod written {
         };
         check_file(path, &file, remedy)?;
         Ok(Some(file))
+    }
+
+    fn read_only() -> OpenOptions {
+        let mut options = OpenOptions::new();
+        options.read(true);
+        owners_only(&mut options);
+        options
     }
 
     fn replace(path: &Path, parts: &[&[u8]]) -> Result<(), BoxError> {
@@ -239,7 +252,8 @@ mod written {
             }
             Ok(_) => {}
         }
-        let Some(file) = open(&next, remedy)? else {
+        // Windows syncs only files that are open for writing.
+        let Some(file) = open_with(read_only().write(true), &next, remedy)? else {
             return Ok(());
         };
         // Allocates the whole length, because a buffer that grows leaves copies in memory.
@@ -400,22 +414,12 @@ mod written {
     }
 
     /// Returns whether `path` still leads to this file.
-    #[cfg(unix)]
     fn is_at(path: &Path, file: &File) -> io::Result<bool> {
-        use std::os::unix::fs::MetadataExt;
-
-        let ours = file.metadata()?;
-        match fs::metadata(path) {
-            Ok(found) => Ok((found.dev(), found.ino()) == (ours.dev(), ours.ino())),
+        match read_only().open(path) {
+            Ok(found) => Ok(Handle::from_file(found)? == Handle::from_file(file.try_clone()?)?),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
         }
-    }
-
-    /// Returns `true`, because other systems don't remove a file that is open.
-    #[cfg(not(unix))]
-    fn is_at(_: &Path, _: &File) -> io::Result<bool> {
-        Ok(true)
     }
 
     /// Adds the path to the error.

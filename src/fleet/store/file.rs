@@ -21,8 +21,8 @@ use crate::source::secret_file::{self, FileLock, FileWrite, at, off_the_runtime}
 /// file `<key>.token.next` and synced to disk. This file then replaces the old file atomically. After
 /// `kill -9`, the next process with the lease completes the save or removes that file.
 ///
-/// Tokens expire by the clock of the file system, which all processes share. So the clocks of the
-/// processes may differ.
+/// On Unix, tokens expire by the clock of the file system, which all processes share. So the clocks
+/// of the processes may differ. On other systems, tokens expire by the clock of each process.
 ///
 /// The store creates the folder at first use. The folder should be on a local disk, because some
 /// network file systems don't support locks.
@@ -32,6 +32,10 @@ use crate::source::secret_file::{self, FileLock, FileWrite, at, off_the_runtime}
 /// On Unix, the store rejects a folder or a file that another user owns or may access. The mode of
 /// the folder must be 0700 or stricter; the mode of a file must be 0600 or stricter. The store also
 /// rejects a path with a symbolic link in a folder in which other users may make links.
+///
+/// Systems other than Unix have no such owners and modes, so the store checks neither these nor links
+/// there. A new file gets the rights of the folder. Choose a folder that only the user can access,
+/// such as a folder in the user's profile.
 ///
 /// # Example
 ///
