@@ -10,6 +10,9 @@ pub(crate) mod token_source;
 
 pub(crate) mod secret_source;
 
+#[cfg(feature = "serde")]
+mod secret_config;
+
 pub(crate) mod api_key;
 
 pub use api_key::ApiKeyRotation;
