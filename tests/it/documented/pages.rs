@@ -5,7 +5,7 @@ use crate::support::tree::{rust_files, text};
 
 /// For each row in the table of defaults: its first words, the file of the figure, and the name of
 /// the figure.
-const FIGURES: [(&str, &str, &str); 34] = [
+const FIGURES: [(&str, &str, &str); 35] = [
     (
         "a token is refreshed this long",
         "cache/expiry.rs",
@@ -63,6 +63,11 @@ const FIGURES: [(&str, &str, &str); 34] = [
         "wait after a [permanent error]",
         "cache/failure_backoff.rs",
         "PERMANENT",
+    ),
+    (
+        "the same, if it [requires a login]",
+        "cache/failure_backoff.rs",
+        "LOGIN_REQUIRED",
     ),
     (
         "longest `Retry-After`",

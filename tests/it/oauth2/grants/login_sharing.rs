@@ -341,6 +341,22 @@ async fn without_the_lock_within_its_time_nothing_is_sent_and_the_error_says_why
     assert_eq!(server.sent(), ["refresh-0"]);
 }
 
+/// The server isn't asked again before a person has logged in.
+#[tokio::test(start_paused = true)]
+async fn a_new_login_is_noticed_within_5_s() {
+    let (server, store) = (Rotating::default(), LockingStore::holding("an old token"));
+    let cache = paused(server.process(&store)).build();
+    for _ in 0..100 {
+        assert!(cache.token().await.unwrap_err().is_login_required());
+        sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(server.sent(), ["an old token"]);
+    server.inner.lock().unwrap().has_ended = false;
+    store.put("refresh-0");
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(cache.token().await.unwrap().secret(), "access-1");
+}
+
 #[tokio::test(start_paused = true)]
 async fn while_another_process_keeps_the_lock_the_old_token_stays_in_use() {
     let (server, store) = (Rotating::default(), LockingStore::holding("refresh-0"));
