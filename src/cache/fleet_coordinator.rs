@@ -188,7 +188,11 @@ impl Coordinator {
         {
             return Ok(Ok(shared.into()));
         }
-        if let Some(error) = first.failure.as_ref().and_then(SharedFailure::must_wait) {
+        // A forced refresh ignores this process's own backoff, so it also ignores the pause of another
+        // process. A person forces a refresh after the cause of the failure was fixed.
+        if context.reason != Reason::Forced
+            && let Some(error) = first.failure.as_ref().and_then(SharedFailure::must_wait)
+        {
             return Ok(Err(error));
         }
         loop {
