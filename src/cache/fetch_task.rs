@@ -143,7 +143,6 @@ impl FetchTask {
                 expiry_policy: &inner.limits.expiry_policy,
                 limit: inner.limits.fetch_timeout,
                 token_left: self.token_left(reason),
-                telemetry: &inner.telemetry,
             };
             return coordinator.fetch(context).await;
         }

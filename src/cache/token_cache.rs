@@ -18,6 +18,8 @@ use super::acquire::{Acquire, Lookup, Want};
 use super::builder::{FETCH_TIMEOUT, TokenCacheBuilder};
 use super::cache_inner::CacheInner;
 use super::expiry::{CachedToken, Freshness};
+#[cfg(feature = "fleet")]
+use super::fleet_coordinator::Coordinator;
 use super::published_state::PublishedState;
 use super::refusal_evidence::{Resource, SentRequest};
 use super::shutdown::Shutdown;
@@ -287,11 +289,11 @@ impl TokenCache {
     ///
     /// # Cancel safety
     ///
-    /// The token may or may not be deleted. Other processes may wait up to 3 s for the lease.
+    /// The token may or may not be deleted.
     #[cfg(feature = "fleet")]
     pub async fn forget_shared(&self) -> Result<(), Error> {
         match &self.inner.coordinator {
-            Some(coordinator) => coordinator.forget(&self.inner.telemetry).await,
+            Some(coordinator) => coordinator.forget().await,
             None => Ok(()),
         }
     }
@@ -519,7 +521,10 @@ impl TokenCacheBuilder {
                 place: self.source.place(),
                 source: self.source,
                 #[cfg(feature = "fleet")]
-                coordinator: self.coordinator,
+                coordinator: self.fleet.map(|shared| {
+                    let (fleet, key) = *shared;
+                    Box::new(Coordinator::new(fleet, &key, Arc::clone(&self.name)))
+                }),
                 clock: self.clock,
                 limits: self.limits,
                 attempts: self.attempts,

@@ -15,6 +15,8 @@ pub(crate) mod extra_fields;
 
 pub(crate) mod issued_token;
 
+pub(crate) mod known_tokens;
+
 pub(crate) mod jwt;
 
 pub(crate) mod unverified_claim;

@@ -97,8 +97,9 @@ pub trait RefreshTokenStore: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), BoxError>> + Send;
 
     /// Takes the lock, if no other process has it. Returns `None` if another process has the lock;
-    /// the source then tries again. `time` is the longest time that this process needs the lock. A
-    /// lock that doesn't end with its process must end by itself after this time.
+    /// the source then tries again. `time` is the longest time that this process needs the lock after
+    /// each [`confirm`](Self::confirm): for a token request and the save. A lock that doesn't end with
+    /// its process must end by itself after this time.
     ///
     /// Default: no lock. Then only one process may use the store.
     ///

@@ -307,6 +307,25 @@ async fn a_flushed_store_is_told_as_such() {
     );
 }
 
+/// The lease would have ended when the fetch ends. But the store lost it before.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_flushed_early_in_a_long_fetch_is_told_as_such() {
+    let store = BreakableStore::default();
+    let (source, mut fetches) = controlled_source();
+    let (log, _listening) = crate::support::log::listen();
+    let process = store.process(source);
+    let asked = tokio::spawn(process.token());
+    let fetch = fetches.next().await;
+    store.forgets_all();
+    sleep(8 * SECOND).await;
+    fetch.issue_for("token", HOUR);
+    asked.await.unwrap().unwrap();
+    let told = log.all().into_iter().map(|line| line.message);
+    let told: Vec<_> = told.filter(|message| message.contains("lease")).collect();
+    let is_right = |message: &String| message.contains("flushed");
+    assert!(!told.is_empty() && told.iter().all(is_right), "{told:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_forgotten_token_is_loaded_by_no_process() {
     let store = BreakableStore::default();

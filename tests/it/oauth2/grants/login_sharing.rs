@@ -21,17 +21,17 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// A server that accepts each refresh token once, and then issues the next one: `refresh-0`,
 /// `refresh-1`, …. A reused refresh token ends the login.
 #[derive(Clone)]
-struct Rotating {
+pub(super) struct Rotating {
     inner: Arc<Mutex<Rotation>>,
 }
 
-struct Rotation {
+pub(super) struct Rotation {
     next: usize,
     sent: Vec<String>,
     has_ended: bool,
     lifetime: u64,
-    delay: Duration,
-    rotates: bool,
+    pub(super) delay: Duration,
+    pub(super) rotates: bool,
 }
 
 impl Default for Rotating {
@@ -50,13 +50,13 @@ impl Default for Rotating {
 }
 
 impl Rotating {
-    fn with(change: impl FnOnce(&mut Rotation)) -> Self {
+    pub(super) fn with(change: impl FnOnce(&mut Rotation)) -> Self {
         let server = Self::default();
         change(&mut server.inner.lock().unwrap());
         server
     }
 
-    fn client(&self) -> Client {
+    pub(super) fn client(&self) -> Client {
         let server = self.clone();
         let transport = ScriptedServer::new(move |request| server.respond(request));
         Client::new(URL, ID, SECRET).unwrap().transport(transport)
@@ -91,12 +91,12 @@ impl Rotating {
         ScriptedResponse::json(200, body).after(server.delay)
     }
 
-    fn sent(&self) -> Vec<String> {
+    pub(super) fn sent(&self) -> Vec<String> {
         self.inner.lock().unwrap().sent.clone()
     }
 }
 
-async fn fetch(source: &RefreshToken, reason: Reason) -> Result<String, Error> {
+pub(super) async fn fetch(source: &RefreshToken, reason: Reason) -> Result<String, Error> {
     let token = source.fetch(reason).await?;
     Ok(token.secret().to_owned())
 }
