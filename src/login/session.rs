@@ -71,6 +71,8 @@ use crate::token::request_head::RequestHead;
 /// each response renews the session, one login is enough while requests are sent. A session cookie
 /// without an expiry also renews the session.
 ///
+/// `Expires` is read as in browsers (§5.1.1), so a date may lack `GMT`, or have a day with one digit.
+///
 /// After a 401, 403, 419 or 440, only a later success can renew the session. Many servers set the
 /// cookie of a new session with such a response, and nobody is logged in to that session. If a
 /// response deletes or empties the session's cookies, the next request requires a login. At most 50
