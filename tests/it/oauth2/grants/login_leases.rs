@@ -14,6 +14,7 @@ use tower_auth_test::run_until_idle;
 use super::login_sharing::{Rotating, fetch};
 use crate::support::breakable_store::{BreakableStore, Fault, keyring};
 use crate::support::slow_store::SlowStore;
+use crate::support::token_server::ID;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -32,7 +33,7 @@ fn shared(store: impl TokenStore) -> SharedLogin {
 }
 
 fn process(server: &Rotating, store: impl TokenStore) -> RefreshToken {
-    RefreshToken::stored(server.client(), shared(store))
+    RefreshToken::stored(server.client(ID), shared(store))
 }
 
 async fn lock(login: &SharedLogin) -> Option<LoginLock> {
@@ -129,7 +130,7 @@ async fn an_exchange_that_takes_longer_than_any_lease_keeps_its_lease() {
     let server = Rotating::with(|server| server.delay = 200 * SECOND);
     let store = logged_in().await;
     let processes = [(); 3].map(|()| {
-        let client = server.client().timeout(300 * SECOND);
+        let client = server.client(ID).timeout(300 * SECOND);
         let source = RefreshToken::stored(client, shared(store.clone()));
         source.lock_timeout(400 * SECOND)
     });
