@@ -11,6 +11,7 @@ use http::header::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
+use super::cookie_lifetime;
 use crate::clock::Moment;
 use crate::origin;
 
@@ -112,12 +113,12 @@ pub(super) fn store(
     let (pair, attributes) = text.split_once(';').unwrap_or((text, ""));
     let (name, value) = pair.split_once('=').ok_or(Rejection::Malformed)?;
     let value = SecretString::from(value.trim());
-    let text = format!("{name}=;{attributes}");
-    let cookie = Cookie::parse(text, response.url).map_err(|error| match error {
+    let without_value = format!("{name}=;{attributes}");
+    let cookie = Cookie::parse(without_value, response.url).map_err(|error| match error {
         CookieError::DomainMismatch => Rejection::Domain,
         _ => Rejection::Malformed,
     })?;
-    let lifetime = lifetime(&cookie, response.sent);
+    let lifetime = cookie_lifetime::stated_in(text, response.sent);
     let stored = cookies
         .iter()
         .position(|stored| stored.is_same_cookie(&cookie));
@@ -140,19 +141,6 @@ pub(super) fn store(
         None => cookies.push(cookie),
     }
     Ok(())
-}
-
-/// Returns the lifetime that a response states, or `None` if the response states no expiry.
-///
-/// `Expires` is compared with the server's clock, as in browsers. A local clock that is ahead would
-/// end each session early.
-fn lifetime(cookie: &Cookie<'_>, sent: SystemTime) -> Option<Duration> {
-    // `Max-Age` has precedence over `Expires` (RFC 6265 §5.3).
-    if let Some(age) = cookie.max_age() {
-        return Some(Duration::try_from(age).unwrap_or_default());
-    }
-    let end = SystemTime::from(cookie.expires_datetime()?);
-    Some(end.duration_since(sent).unwrap_or_default())
 }
 
 /// Returns the address that decides which cookies match. The scheme is `https` for loopback, which
