@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::SystemTime;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use http_body::Body;
 use secrecy::SecretString;
@@ -220,14 +220,14 @@ where
             continue;
         };
         let left = limit - bytes.len();
-        if data.remaining() > left {
-            append(bytes, &data.slice(..left));
-            return Err(ReadError::TooLong(status));
-        }
-        append(bytes, &data);
+        let is_too_long = data.len() > left;
+        append(bytes, &data[..data.len().min(left)]);
         // Zeroizes the transport's bytes, unless another owner shares them.
         if let Ok(mut data) = data.try_into_mut() {
             data.as_mut().zeroize();
+        }
+        if is_too_long {
+            return Err(ReadError::TooLong(status));
         }
     }
     Ok(())

@@ -7,8 +7,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::Uri;
 use http::uri::Scheme;
+use zeroize::Zeroizing;
 
 use super::endpoint_kind::EndpointKind;
 use super::transport::DynTransport;
@@ -290,7 +292,9 @@ fn parse(what: &str, url: &str) -> Result<Uri, Error> {
     if let Some(fault) = port_fault(url) {
         return Err(bad(&fault));
     }
-    let uri: Uri = url.parse().map_err(|_| {
+    // The query may contain a key. Dropping the last clone of the URI zeroizes this buffer.
+    let bytes = Bytes::from_owner(Zeroizing::new(url.as_bytes().to_vec()));
+    let uri = Uri::from_maybe_shared(bytes).map_err(|_| {
         // `Uri` rejects a host with a path, such as `id.example.com/token`.
         let is_without_scheme = !url.contains("://") && is_valid(&format!("https://{url}"));
         bad(if is_without_scheme {

@@ -3,9 +3,12 @@
 
 use http::{HeaderMap, Uri, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use secrecy::ExposeSecret;
 use zeroize::Zeroizing;
 
+use super::form::parse;
 use crate::sanitize::sanitize_unbounded;
+use crate::token::secret_json;
 
 /// The minimum length of a hidden secret in bytes. Hiding shorter strings would make the server's
 /// text hard to read.
@@ -23,38 +26,45 @@ impl Redactor {
         if secret.len() < SHORTEST {
             return;
         }
-        let encoded: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
-        self.add(sanitize_unbounded(secret));
-        self.add(lower_escapes(&encoded));
-        self.add(encoded);
-        let percent = percent(secret);
-        self.add(lower_escapes(&percent));
-        self.add(percent);
-        self.add(sanitize_unbounded(&html(secret)));
-        if let Ok(json) = serde_json::to_string(secret).map(Zeroizing::new) {
-            let unquoted = &json[1..json.len() - 1];
-            self.add(sanitize_unbounded(unquoted));
-            // Some servers also escape the slash, as RFC 8259 §7 allows.
-            self.add(sanitize_unbounded(&unquoted.replace('/', "\\/")));
+        for encoded in [form(secret), percent(secret)] {
+            self.add(lower_escapes(&encoded));
+            self.add(encoded);
         }
-        // Longer secrets are replaced first, because a longer secret may contain a shorter one.
-        self.secrets
-            .sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        self.add_sanitized(secret);
+        self.add_sanitized(&html(secret));
+        let json = secret_json::encode(&secret).unwrap_or_default();
+        let json = str::from_utf8(&json).unwrap_or_default();
+        let unquoted = json.get(1..json.len().saturating_sub(1));
+        if let Some(unquoted) = unquoted {
+            self.add_sanitized(unquoted);
+            // Some servers also escape the slash, as RFC 8259 §7 allows.
+            self.add_sanitized(&replace(unquoted, "/", "\\/"));
+        }
+        self.sort();
     }
 
-    fn add(&mut self, spelling: String) {
-        let spelling = Zeroizing::new(spelling);
+    fn add_sanitized(&mut self, spelling: &str) {
+        self.add(Zeroizing::new(sanitize_unbounded(spelling)));
+    }
+
+    fn add(&mut self, spelling: Zeroizing<String>) {
         if !self.secrets.contains(&spelling) {
             self.secrets.push(spelling);
         }
+    }
+
+    /// Longer secrets are replaced first, because a longer secret may contain a shorter one.
+    fn sort(&mut self) {
+        self.secrets
+            .sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     }
 
     /// Hides the values in the query of an address, because such a value may be a key.
     pub(crate) fn of_address(address: &Uri) -> Self {
         let mut redactor = Self::default();
         let query = address.query().unwrap_or_default();
-        for (_, value) in form_urlencoded::parse(query.as_bytes()) {
-            redactor.hide(&value);
+        for (_, value) in parse(query.as_bytes()) {
+            redactor.hide(value.expose_secret());
         }
         redactor
     }
@@ -70,35 +80,59 @@ impl Redactor {
 
     pub(crate) fn hide_all_of(&mut self, other: &Self) {
         for spelling in &other.secrets {
-            self.add(spelling.to_string());
+            self.add(spelling.clone());
         }
-        self.secrets
-            .sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        self.sort();
     }
 
     pub(crate) fn redact(&self, text: &str) -> String {
-        let mut text = sanitize_unbounded(text);
+        let mut text = Zeroizing::new(sanitize_unbounded(text));
         for secret in &self.secrets {
             if text.contains(secret.as_str()) {
-                text = text.replace(secret.as_str(), "[redacted]");
+                text = replace(&text, secret, "[redacted]");
             }
         }
-        text
+        std::mem::take(&mut text)
     }
 }
 
+// No buffer of the following functions grows, because a buffer that grows frees memory without
+// zeroizing it.
+
+/// Replaces a part of the text wherever it occurs.
+fn replace(text: &str, part: &str, by: &str) -> Zeroizing<String> {
+    let times = text.matches(part).count();
+    let mut replaced = Zeroizing::new(String::with_capacity(text.len() + times * by.len()));
+    for (at, rest) in text.split(part).enumerate() {
+        if at > 0 {
+            replaced.push_str(by);
+        }
+        replaced.push_str(rest);
+    }
+    replaced
+}
+
+/// Encodes text as a value of a form.
+fn form(text: &str) -> Zeroizing<String> {
+    let mut form = Zeroizing::new(String::with_capacity(3 * text.len()));
+    form.extend(form_urlencoded::byte_serialize(text.as_bytes()));
+    form
+}
+
 /// Percent-encodes all but the unreserved characters (RFC 3986 §2.1 and §2.3).
-fn percent(text: &str) -> String {
+fn percent(text: &str) -> Zeroizing<String> {
     const RESERVED: AsciiSet = NON_ALPHANUMERIC
         .remove(b'-')
         .remove(b'.')
         .remove(b'_')
         .remove(b'~');
-    utf8_percent_encode(text, &RESERVED).to_string()
+    let mut percent = Zeroizing::new(String::with_capacity(3 * text.len()));
+    percent.extend(utf8_percent_encode(text, &RESERVED));
+    percent
 }
 
 /// Converts escapes to lower case (`%2F` to `%2f`), because some servers use lower case.
-fn lower_escapes(escaped: &str) -> String {
+fn lower_escapes(escaped: &str) -> Zeroizing<String> {
     let mut digits = 0;
     let lower = escaped.chars().map(|c| {
         digits = if c == '%' {
@@ -109,15 +143,14 @@ fn lower_escapes(escaped: &str) -> String {
         let is_digit = digits >= 0;
         if is_digit { c.to_ascii_lowercase() } else { c }
     });
-    // The result is as long as the input, so the buffer never grows.
-    let mut text = String::with_capacity(escaped.len());
+    let mut text = Zeroizing::new(String::with_capacity(escaped.len()));
     text.extend(lower);
     text
 }
 
 /// Escapes text as in an HTML error page.
-fn html(text: &str) -> String {
-    let mut html = String::with_capacity(6 * text.len());
+fn html(text: &str) -> Zeroizing<String> {
+    let mut html = Zeroizing::new(String::with_capacity(6 * text.len()));
     for c in text.chars() {
         match c {
             '&' => html.push_str("&amp;"),

@@ -449,7 +449,8 @@ fn read_token(
     let scope = match &fields.scope {
         FieldValue::Text(scope) if !scope.expose_secret().trim().is_empty() => {
             // Redacted, because the scope is printed and logged.
-            Scope::Granted(redactor.redact(&format.scope_of(scope.expose_secret())))
+            let scope = redactor.redact(scope.expose_secret());
+            Scope::Granted(format.scope_of(&scope))
         }
         FieldValue::Absent | FieldValue::Null | FieldValue::Text(_) => Scope::AsRequested,
         FieldValue::Number(_) | FieldValue::Empty | FieldValue::Other => Scope::Unknown,

@@ -194,12 +194,11 @@ impl CookieJar {
     /// next login, but set some of its other cookies again, such as the cookie of a load balancer.
     pub(super) fn is_same_session(&self, other: &Self) -> bool {
         let (one, other) = (self.lock(), other.lock());
-        let has_id = |cookie: &&StoredCookie| cookie.cookie.value().len() >= SHORTEST_ID;
+        let has_id = |cookie: &&StoredCookie| cookie.value().len() >= SHORTEST_ID;
         let mut ids = one.cookies.iter().filter(has_id);
         ids.any(|id| {
-            let is_id = |cookie: &StoredCookie| {
-                cookie.name() == id.name() && cookie.cookie.value() == id.cookie.value()
-            };
+            let is_id =
+                |cookie: &StoredCookie| cookie.name() == id.name() && cookie.value() == id.value();
             self.is_session(id) && other.cookies.iter().any(is_id)
         }) || self.secret_of(&one.cookies).expose_secret()
             == self.secret_of(&other.cookies).expose_secret()
@@ -303,7 +302,7 @@ impl PerRequestCredential for CookieJar {
                 let own = callers.iter().find(|pair| name(pair) == wanted.as_bytes());
                 let stored = || ours.iter().find(|cookie| cookie.name() == wanted);
                 own.map(|pair| value(pair))
-                    .or_else(|| Some(stored()?.cookie.value().as_bytes()))
+                    .or_else(|| Some(stored()?.value().as_bytes()))
             })?,
             None => None,
         };
@@ -385,8 +384,7 @@ impl JarState {
         for next in next {
             let mut before = self.cookies.iter();
             let before = before.find(|before| before.is_same_cookie(&next.cookie));
-            let has_new_value =
-                before.is_none_or(|before| before.cookie.value() != next.cookie.value());
+            let has_new_value = before.is_none_or(|before| before.value() != next.value());
             let has_new_end = before.is_none_or(|before| before.validity != next.validity);
             match is_success {
                 true if has_new_value || has_new_end => shown = Some(Standing::Confirmed),
@@ -435,7 +433,7 @@ fn append<'a>(
     // The buffer has its final capacity, because a buffer that grows frees memory without zeroizing
     // it.
     let lengths = cookies.clone();
-    let lengths = lengths.map(|cookie| cookie.name().len() + cookie.cookie.value().len() + 3);
+    let lengths = lengths.map(|cookie| cookie.name().len() + cookie.value().len() + 3);
     let mut whole = Zeroizing::new(Vec::with_capacity(header.len() + lengths.sum::<usize>()));
     whole.extend_from_slice(header);
     for cookie in cookies {
@@ -444,7 +442,7 @@ fn append<'a>(
         }
         whole.extend_from_slice(cookie.name().as_bytes());
         whole.push(b'=');
-        whole.extend_from_slice(cookie.cookie.value().as_bytes());
+        whole.extend_from_slice(cookie.value().as_bytes());
     }
     *header = whole;
 }

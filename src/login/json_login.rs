@@ -186,7 +186,7 @@ impl JsonLogin {
         next: &mut Option<SecretString>,
     ) -> Result<TokenResponse, Error> {
         let pointer = self.sent_refresh_token.clone();
-        let fields = vec![(pointer, Value::from(token.expose_secret()))];
+        let fields = vec![(pointer, Value::from(token.expose_secret()).into())];
         let (request, redactor) = request(fields, token)?;
         self.send(at, request, redactor, next).await
     }

@@ -197,9 +197,8 @@ impl Token {
         for part in [user, ":", password] {
             pair.push_str(part);
         }
-        let mut encoded = String::with_capacity(pair.len().div_ceil(3) * 4);
-        STANDARD.encode_string(pair.as_bytes(), &mut encoded);
-        Self::in_header(AUTHORIZATION, "Basic ", &SecretString::from(encoded))
+        let encoded = SecretString::from(STANDARD.encode(pair.as_bytes()));
+        Self::in_header(AUTHORIZATION, "Basic ", &encoded)
     }
 
     /// Makes a token that is the complete value of a header: `X-API-Key: <secret>`.
@@ -231,13 +230,14 @@ impl Token {
                            check what the token source returns";
             return Err(Error::new(Kind::IllegalToken, message));
         }
-        // The capacity is sufficient, even if each byte becomes `%00`. A `String` that grows would
-        // leave a copy of the secret in memory.
-        let mut pair = String::with_capacity(3 * (name.len() + bytes.len()) + 1);
+        // The capacity is sufficient, even if each byte becomes `%00`. A `String` that grows, or
+        // becomes a `SecretString` with capacity left, would leave a copy of the secret in memory.
+        let length = 3 * (name.len() + bytes.len()) + 1;
+        let mut pair = Zeroizing::new(String::with_capacity(length));
         pair.extend(form_urlencoded::byte_serialize(name.as_bytes()));
         pair.push('=');
         pair.extend(form_urlencoded::byte_serialize(bytes.as_bytes()));
-        let pair = SecretString::from(pair);
+        let pair = SecretString::from(pair.as_str());
         Ok(Self::new(Place::Query(name), Wire::Query { secret, pair }))
     }
 
@@ -393,7 +393,7 @@ impl Token {
     /// ```
     #[must_use]
     pub fn with_extra(self, name: impl Into<String>, value: impl Into<Value>) -> Self {
-        self.with_detail(|details| details.extra.insert(name.into(), value.into()))
+        self.with_detail(|details| details.extra.insert(name.into(), value.into().into()))
     }
 
     /// Sets all fields that [`extra`](Self::extra) returns.

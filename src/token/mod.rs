@@ -11,6 +11,10 @@ pub(crate) mod request_head;
 
 pub(crate) mod per_request;
 
+pub(crate) mod secret_json;
+
+pub(crate) mod secret_text;
+
 pub(crate) mod extra_fields;
 
 pub(crate) mod issued_token;

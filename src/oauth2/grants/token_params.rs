@@ -1,6 +1,6 @@
 //! The token request parameters that several grants have in common, and the setters for them.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::hash::{DefaultHasher, Hasher};
 use std::time::Duration;
 
@@ -157,7 +157,13 @@ impl TokenParams {
     pub(crate) fn digest(&self, client: &Client) -> String {
         let mut lines = vec![Zeroizing::new(format!("client {:?}", client.id()))];
         let mut add = |name: &str, value: &str| {
-            lines.push(Zeroizing::new(format!("{name:?} {value:?}")));
+            // `Debug` turns one byte into at most six (`\u{7f}`). So the buffer never grows, because a
+            // buffer that grows frees memory without zeroizing it.
+            let length = 6 * (name.len() + value.len()) + 5;
+            let mut line = Zeroizing::new(String::with_capacity(length));
+            // Writing to a `String` never fails.
+            let _ = write!(line, "{name:?} {value:?}");
+            lines.push(line);
         };
         self.scope.split(' ').for_each(|word| add("scope", word));
         self.audiences

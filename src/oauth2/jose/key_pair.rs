@@ -9,6 +9,7 @@ use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, RSA_PKCS1_SHA256,
     RSA_PSS_SHA256, RsaEncoding, RsaKeyPair,
 };
+use zeroize::Zeroizing;
 
 use super::pem::{self, Block};
 
@@ -101,9 +102,9 @@ impl KeyPair {
         }
     }
 
-    pub(crate) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Unspecified> {
+    pub(crate) fn sign(&self, message: &[u8]) -> Result<Zeroizing<Vec<u8>>, Unspecified> {
         let random = SystemRandom::new();
-        match self {
+        let signature = match self {
             Self::Rsa(pair, padding) => {
                 let encoding: &'static dyn RsaEncoding = match padding {
                     Padding::Pkcs1 => &RSA_PKCS1_SHA256,
@@ -111,12 +112,13 @@ impl KeyPair {
                 };
                 let mut signature = vec![0; pair.public_modulus_len()];
                 pair.sign(encoding, &random, message, &mut signature)?;
-                Ok(signature)
+                signature
             }
-            Self::Ecdsa(pair) => Ok(pair.sign(&random, message)?.as_ref().to_vec()),
-            Self::Ed25519(pair) => Ok(pair.try_sign(message)?.as_ref().to_vec()),
-            Self::Hmac(key) => Ok(hmac::sign(key, message).as_ref().to_vec()),
-        }
+            Self::Ecdsa(pair) => pair.sign(&random, message)?.as_ref().to_vec(),
+            Self::Ed25519(pair) => pair.try_sign(message)?.as_ref().to_vec(),
+            Self::Hmac(key) => hmac::sign(key, message).as_ref().to_vec(),
+        };
+        Ok(Zeroizing::new(signature))
     }
 }
 

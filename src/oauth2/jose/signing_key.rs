@@ -167,7 +167,8 @@ impl SigningKey {
         let header = jws::encode(&header).map_err(unwritable)?;
         let claims = jws::encode(claims).map_err(unwritable)?;
         let jwt = jws::compact(&header, &claims, |jwt| key.pair.sign(jwt));
-        jwt.map(SecretString::from).map_err(|_| unsigned())
+        let jwt = jwt.map_err(|_| unsigned())?;
+        Ok(SecretString::from(jwt.as_str()))
     }
 
     fn parse(&self, text: &SecretString) -> Result<ParsedKey, Error> {
