@@ -108,6 +108,7 @@ mod clock;
 mod sanitize;
 
 mod error;
+mod redact;
 
 mod origin;
 mod quota;

@@ -17,7 +17,6 @@
 //! the source without a lease.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::future::Future;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, resume_unwind};
@@ -37,7 +36,7 @@ use crate::fleet::codec::{self, DecodeError, NotShareable, SharedRecord, SharedT
 use crate::fleet::failure::SharedFailure;
 use crate::fleet::settings::Fleet;
 use crate::fleet::store::token_store::{LONGEST_LEASE, Lease};
-use crate::sanitize::sanitize;
+use crate::sanitize::ServerText;
 use crate::source::token_source::{DynTokenSource, Reason};
 use crate::token::issued_token::Token;
 
@@ -382,7 +381,7 @@ impl Coordinator {
             context.telemetry.store("load", "miss");
             return Ok(SharedRecord::default());
         };
-        let ignored = |value: &[u8], why: &'static str, detail: Option<&dyn fmt::Display>| {
+        let ignored = |value: &[u8], why: &'static str, detail: Option<ServerText>| {
             context.telemetry.store("load", "ignored");
             if self.lock().is_news(value) {
                 context.telemetry.value_ignored(&self.key, why, detail);
@@ -391,7 +390,7 @@ impl Coordinator {
         };
         let (sealed, remaining) = match value.sealed() {
             Ok(sealed) => sealed,
-            Err(what) => return ignored(what.as_bytes(), "foreign", Some(&sanitize(what))),
+            Err(what) => return ignored(what.as_bytes(), "foreign", Some(ServerText::new(what))),
         };
         let opened = match self.fleet.sealing.open(&self.key, sealed) {
             Ok(opened) => opened,
@@ -403,7 +402,9 @@ impl Coordinator {
                 Ok(record)
             }
             Err(DecodeError::Malformed) => ignored(sealed, "corrupt", None),
-            Err(DecodeError::Unbound(error)) => ignored(sealed, "unbound", Some(&error)),
+            Err(DecodeError::Unbound(error)) => {
+                ignored(sealed, "unbound", Some(ServerText::new(&error.to_string())))
+            }
         }
     }
 
@@ -412,7 +413,7 @@ impl Coordinator {
         let lease = self.fleet.store.lease(&self.key, ttl);
         let lease = self.call("lease", lease, context.telemetry).await?;
         if let Some(what) = lease.as_ref().and_then(Lease::replaced) {
-            context.telemetry.foreign_lease(what);
+            context.telemetry.foreign_lease(&ServerText::new(what));
         }
         let outcome = match &lease {
             Some(_) => "granted",

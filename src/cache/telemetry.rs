@@ -1,8 +1,6 @@
 //! Emits all [`tracing`] events and metrics of the crate. [`docs::watching`](crate::docs::watching)
 //! lists them.
 
-#[cfg(feature = "fleet")]
-use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +13,7 @@ use super::quota_tracker::LowQuota;
 #[cfg(feature = "fleet")]
 use crate::error::BoxError;
 use crate::error::Error;
-use crate::sanitize::sanitize;
+use crate::sanitize::ServerText;
 use crate::source::token_source::Reason;
 use crate::token::issued_token::Token;
 
@@ -135,11 +133,11 @@ impl Telemetry {
     }
 
     /// Reports that one resource refuses a token that other resources accept.
-    pub(crate) fn resource_refuses(&self, method: Option<&str>, origin: Option<&str>) {
+    pub(crate) fn resource_refuses(&self, method: Option<&str>, origin: Option<ServerText>) {
         tracing::warn!(
             tower_auth.cache = &*self.cache,
             http.request.method = method,
-            tower_auth.request.origin = origin,
+            tower_auth.request.origin = origin.as_ref().map(ServerText::as_str),
             "a resource refuses a token that the API accepts for other requests, so its refusals \
              cause fewer fetches; check which permission this resource requires, and whether one \
              replica of the API has wrong keys or a wrong clock",
@@ -148,12 +146,17 @@ impl Telemetry {
         self.count_limited_refusals();
     }
 
-    pub(crate) fn refusals_limited(&self, refused: u32, retry_in: Duration, scope: Option<&str>) {
+    pub(crate) fn refusals_limited(
+        &self,
+        refused: u32,
+        retry_in: Duration,
+        scope: Option<ServerText>,
+    ) {
         tracing::warn!(
             tower_auth.cache = &*self.cache,
             tower_auth.refusals.count = refused,
             tower_auth.refusals.retry_in = ?retry_in,
-            tower_auth.token.scope = scope,
+            tower_auth.token.scope = scope.as_ref().map(ServerText::as_str),
             "new tokens are refused again and again, so fetches are paused for a while; the likely \
              cause is an audience, an issuer or a scope that this API doesn't expect: compare \
              what the token source requests with the API's documentation",
@@ -199,7 +202,7 @@ impl Telemetry {
         if let Some(why) = not_saved.filter(|_| was_saved) {
             tracing::warn!(
                 tower_auth.cache = &*self.cache,
-                error.message = why,
+                error.message = why.as_str(),
                 "could not save the access token of a login, so each process that shares the login \
                  fetches its own",
             );
@@ -247,7 +250,7 @@ impl Telemetry {
         tracing::warn!(
             tower_auth.cache = &*self.cache,
             tower_auth.store.operation = operation,
-            error.message = %sanitize(&error.to_string()),
+            error.message = %ServerText::new(&error.to_string()),
             "the shared store failed",
         );
         self.store(operation, "failed");
@@ -265,12 +268,7 @@ impl Telemetry {
     }
 
     #[cfg(feature = "fleet")]
-    pub(crate) fn value_ignored(
-        &self,
-        key: &str,
-        why: &'static str,
-        detail: Option<&dyn fmt::Display>,
-    ) {
+    pub(crate) fn value_ignored(&self, key: &str, why: &'static str, detail: Option<ServerText>) {
         tracing::warn!(
             tower_auth.cache = &*self.cache,
             tower_auth.store.key = key,
@@ -281,10 +279,10 @@ impl Telemetry {
     }
 
     #[cfg(feature = "fleet")]
-    pub(crate) fn foreign_lease(&self, what: &str) {
+    pub(crate) fn foreign_lease(&self, what: &ServerText) {
         tracing::warn!(
             tower_auth.cache = &*self.cache,
-            error.message = %sanitize(what),
+            error.message = %what,
             "replaced a lease in the shared store that no process of a fleet wrote",
         );
     }
@@ -345,7 +343,7 @@ fn bounded_list(names: &str) -> String {
         if !list.is_empty() {
             list.push(' ');
         }
-        list.push_str(&sanitize(name));
+        list.push_str(ServerText::new(name).as_str());
     }
     match rest.count() {
         0 => list,

@@ -31,6 +31,7 @@ use crate::challenge::www_authenticate::Challenge;
 use crate::clock::{Clock, Moment};
 use crate::error::Error;
 use crate::origin::Origin;
+use crate::sanitize::ServerText;
 #[cfg(feature = "fleet")]
 use crate::source::store_key::StoreKey;
 use crate::source::token_source::{Reason, TokenSource};
@@ -207,8 +208,8 @@ impl TokenCache {
             ..
         } = self.refuse(&refusal)
         {
-            self.telemetry()
-                .refusals_limited(tokens, wait, token.scope());
+            let scope = token.scope().map(ServerText::new);
+            self.telemetry().refusals_limited(tokens, wait, scope);
         }
     }
 

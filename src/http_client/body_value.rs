@@ -13,7 +13,7 @@ use serde_json::{Map, Number, Value};
 
 use super::content_coding::Undecoded;
 use super::json_pointer;
-use super::redact::Redactor;
+use crate::redact::Redactor;
 
 /// A value of a body. Every string is stored as a secret, because any string may be a token.
 #[derive(Default)]

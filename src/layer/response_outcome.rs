@@ -34,6 +34,7 @@ use crate::cache::state_machine::request::Caller;
 use crate::challenge::step_up::StepUpChallenge;
 use crate::challenge::www_authenticate::Challenge;
 use crate::error::BoxError;
+use crate::sanitize::ServerText;
 use crate::token::issued_token::Credential;
 use crate::token::per_request::Feedback;
 
@@ -449,7 +450,7 @@ fn reject(
     {
         match report {
             Report::AllRefused { tokens, wait } => {
-                let scope = sent_token.token().scope();
+                let scope = sent_token.token().scope().map(ServerText::new);
                 cache.telemetry().refusals_limited(tokens, wait, scope);
             }
             Report::Resource => {
@@ -464,6 +465,7 @@ fn reject(
 
 /// Returns the refusal as the server sent it, with the reason why the request was not sent again.
 fn with_reason<R>(mut response: R, why: NotReplayed, sent_token: &SentToken) -> R
+                let origin = origin.map(ServerText::new);
 where
     R: AuthResponse,
 {

@@ -14,9 +14,9 @@ use crate::error::Error;
 use crate::http_client::endpoint_client::{EndpointClient, EndpointRequest};
 use crate::http_client::endpoint_url::EndpointUrl;
 use crate::http_client::json_pointer;
-use crate::http_client::redact::Redactor;
 use crate::http_client::token_response::{ASSUMED_LIFETIME, TokenResponse, WantedToken};
 use crate::http_client::token_response_format::TokenResponseFormat;
+use crate::redact::Redactor;
 use crate::source::secret_source::SecretSource;
 #[cfg(feature = "fleet")]
 use crate::source::store_key::StoreKey;

@@ -6,7 +6,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::user_login::LOGIN_REFUSED;
 use crate::error::{Error, Kind, Reply};
-use crate::http_client::redact::Redactor;
+use crate::redact::Redactor;
 
 /// The verified response to an [`AuthorizationRequest`](crate::oauth2::AuthorizationRequest). The
 /// response contains a code.

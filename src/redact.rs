@@ -5,7 +5,7 @@ use http::{HeaderMap, Uri, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use zeroize::Zeroizing;
 
-use crate::sanitize::sanitize_unbounded;
+use crate::sanitize::{ServerText, sanitize};
 
 /// The minimum length of a hidden secret in bytes. Hiding shorter strings would make the server's
 /// text hard to read.
@@ -24,18 +24,18 @@ impl Redactor {
             return;
         }
         let encoded: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
-        self.add(sanitize_unbounded(secret));
+        self.add(sanitize(secret));
         self.add(lower_escapes(&encoded));
         self.add(encoded);
         let percent = percent(secret);
         self.add(lower_escapes(&percent));
         self.add(percent);
-        self.add(sanitize_unbounded(&html(secret)));
+        self.add(sanitize(&html(secret)));
         if let Ok(json) = serde_json::to_string(secret).map(Zeroizing::new) {
             let unquoted = &json[1..json.len() - 1];
-            self.add(sanitize_unbounded(unquoted));
+            self.add(sanitize(unquoted));
             // Some servers also escape the slash, as RFC 8259 §7 allows.
-            self.add(sanitize_unbounded(&unquoted.replace('/', "\\/")));
+            self.add(sanitize(&unquoted.replace('/', "\\/")));
         }
         // Longer secrets are replaced first, because a longer secret may contain a shorter one.
         self.secrets
@@ -76,14 +76,25 @@ impl Redactor {
             .sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     }
 
-    pub(crate) fn redact(&self, text: &str) -> String {
-        let mut text = sanitize_unbounded(text);
+    pub(crate) fn redact(&self, text: &str) -> ServerText {
+        ServerText::new(&self.redact_whole(text))
+    }
+
+    /// Does the same as [`redact`](Self::redact), but doesn't shorten the text.
+    pub(crate) fn redact_whole(&self, text: &str) -> String {
+        let mut text = sanitize(text);
         for secret in &self.secrets {
             if text.contains(secret.as_str()) {
                 text = text.replace(secret.as_str(), "[redacted]");
             }
         }
         text
+    }
+    /// Returns whether the text contains a secret.
+    pub(crate) fn finds_in(&self, text: &str) -> bool {
+        let text = sanitize(text);
+        let mut secrets = self.secrets.iter();
+        secrets.any(|secret| text.contains(secret.as_str()))
     }
 }
 
