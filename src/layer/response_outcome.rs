@@ -46,6 +46,7 @@ where
 {
     /// Decides what follows a response.
     pub(super) fn outcome(self, response: S::Response) -> Step<S, Req> {
+        let response = self.sent_token.response_without_key(response);
         let settings = &self.sent_token.settings;
         let is_refusal = settings.is_refusal(&response);
         let challenges = match is_refusal || is_forbidden(&response) {
