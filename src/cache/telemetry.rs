@@ -1,6 +1,7 @@
 //! Emits all [`tracing`] events and metrics of the crate. [`docs::watching`](crate::docs::watching)
 //! lists them.
 
+use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,9 +14,14 @@ use super::quota_tracker::LowQuota;
 #[cfg(feature = "fleet")]
 use crate::error::BoxError;
 use crate::error::Error;
-use crate::sanitize::ServerText;
+use crate::sanitize::{Message, ServerText};
 use crate::source::token_source::Reason;
+use crate::sync::ArcSwapOption;
 use crate::token::issued_token::Token;
+
+/// The maximum number of reports that are remembered. Without a limit, a server that says something
+/// else each time would fill the memory and the log.
+const MOST_REPORTS: usize = 64;
 
 /// The name of the cache. Every event and metric contains this name.
 #[derive(Debug)]
@@ -24,6 +30,8 @@ pub(crate) struct Telemetry {
     /// What is unusual about the last fetched token: in the lowest bit, whether its lifetime was a
     /// date; in the other bits, a [digest] of its missing scopes.
     findings: AtomicU64,
+    /// Hashes of what [`shut_out`](Self::shut_out) has reported.
+    reported: ArcSwapOption<BTreeSet<u64>>,
 }
 
 /// The reported result of a fetch.
@@ -44,6 +52,7 @@ impl Telemetry {
         Self {
             cache,
             findings: AtomicU64::new(0),
+            reported: ArcSwapOption::empty(),
         }
     }
 
@@ -215,6 +224,27 @@ impl Telemetry {
             tower_auth.scope.missing = %bounded_list(missing),
             "the authorization server granted less scope than was requested, so the API may refuse requests \
              with a 403; allow the missing scopes for this client, or stop requesting them",
+        );
+    }
+
+    /// Warns once that an origin, an issuer or a scope isn't used because of what a server said.
+    pub(crate) fn shut_out(&self, why: impl Into<Message>) {
+        let why = why.into();
+        let mut hasher = DefaultHasher::new();
+        why.as_str().hash(&mut hasher);
+        let mut is_news = false;
+        self.reported.rcu(|reported| {
+            let mut reported = reported.as_deref().cloned().unwrap_or_default();
+            is_news = reported.len() < MOST_REPORTS && reported.insert(hasher.finish());
+            Some(Arc::new(reported))
+        });
+        if !is_news {
+            return;
+        }
+        tracing::warn!(
+            tower_auth.cache = &*self.cache,
+            error.message = why.as_str(),
+            "an origin, an issuer or a scope that a server named is not used",
         );
     }
 

@@ -370,7 +370,8 @@ impl TokenCache {
     /// Passes the challenges of a refusal to the source. Returns whether another token would
     /// satisfy the challenges.
     pub(crate) fn challenged(&self, token: &Token, challenges: &[Challenge]) -> bool {
-        self.inner.source.challenged(token, challenges)
+        let challenged = || self.inner.source.challenged(token, challenges);
+        self.inner.while_calling(challenged)
     }
 
     /// Returns the origins that the source names for its tokens.

@@ -34,6 +34,7 @@ use crate::cache::state_machine::request::Caller;
 use crate::challenge::step_up::StepUpChallenge;
 use crate::challenge::www_authenticate::Challenge;
 use crate::error::BoxError;
+use crate::redact::Redactor;
 use crate::sanitize::ServerText;
 use crate::token::issued_token::Credential;
 use crate::token::per_request::Feedback;
@@ -54,7 +55,8 @@ where
             false => Vec::new(),
         };
         let wanted = StepUpChallenge::of(&challenges);
-        let is_from_elsewhere = settings.is_from_elsewhere(&response, self.sent_to);
+        let elsewhere = settings.elsewhere(&response, self.sent_to);
+        let is_from_elsewhere = elsewhere.is_some();
         let class = classify(&ResponseFacts {
             is_from_elsewhere,
             is_refusal,
@@ -72,7 +74,17 @@ where
                 self.accept();
                 ControlFlow::Break(response)
             }
-            ResponseClass::DeniedElsewhere => self.give_up(response, NotReplayed::Elsewhere),
+            ResponseClass::DeniedElsewhere => {
+                // The API may put the token into the address of the redirect.
+                let mut redactor = Redactor::default();
+                redactor.hide(self.sent_token.token().secret());
+                let origin = redactor.redact(&elsewhere.unwrap_or_default());
+                settings.cache.telemetry().shut_out(format!(
+                    "`{origin}` refused a request after a redirect, but got no credential; if it \
+                     belongs to the API, send requests there, and name it with `only_to`"
+                ));
+                self.give_up(response, NotReplayed::Elsewhere)
+            }
             ResponseClass::WantsProof => self.send_new_proof(response),
             ResponseClass::Ended => self.end_token(response, is_refusal),
             ResponseClass::WantsMore(wanted) => self.step_up(response, &challenges, wanted),
@@ -457,6 +469,7 @@ fn reject(
             Report::Resource => {
                 let method = watched.map(|watched| watched.method.as_str());
                 let origin = watched.and_then(WatchedRequest::origin);
+                let origin = origin.map(ServerText::new);
                 cache.telemetry().resource_refuses(method, origin);
             }
         }
@@ -466,7 +479,6 @@ fn reject(
 
 /// Returns the refusal as the server sent it, with the reason why the request was not sent again.
 fn with_reason<R>(mut response: R, why: NotReplayed, sent_token: &SentToken) -> R
-                let origin = origin.map(ServerText::new);
 where
     R: AuthResponse,
 {

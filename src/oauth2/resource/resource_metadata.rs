@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use http::Uri;
 use serde_json::Value;
 
+use crate::cache::cache_inner::shut_out;
 use crate::challenge::www_authenticate::Challenge;
 use crate::error::{BoxError, Error, Kind, Reply};
 use crate::http_client::default_transport::no_response;
@@ -143,9 +144,11 @@ impl Resource {
             }
         }
         match elsewhere {
-            Some(error) if usable.is_empty() => Err(error),
-            _ => Ok(usable),
+            Some(error) if usable.is_empty() => return Err(error),
+            Some(error) => shut_out(error.to_string()),
+            None => {}
         }
+        Ok(usable)
     }
 
     /// Parses a location, which must be on this resource's own origin. Otherwise, the resource
