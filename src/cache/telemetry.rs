@@ -142,11 +142,11 @@ impl Telemetry {
     }
 
     /// Reports that one resource refuses a token that other resources accept.
-    pub(crate) fn resource_refuses(&self, method: Option<&str>, origin: Option<ServerText>) {
+    pub(crate) fn resource_refuses(&self, method: Option<&str>, origin: Option<&ServerText>) {
         tracing::warn!(
             tower_auth.cache = &*self.cache,
             http.request.method = method,
-            tower_auth.request.origin = origin.as_ref().map(ServerText::as_str),
+            tower_auth.request.origin = origin.map(ServerText::as_str),
             "a resource refuses a token that the API accepts for other requests, so its refusals \
              cause fewer fetches; check which permission this resource requires, and whether one \
              replica of the API has wrong keys or a wrong clock",
@@ -159,13 +159,13 @@ impl Telemetry {
         &self,
         refused: u32,
         retry_in: Duration,
-        scope: Option<ServerText>,
+        scope: Option<&ServerText>,
     ) {
         tracing::warn!(
             tower_auth.cache = &*self.cache,
             tower_auth.refusals.count = refused,
             tower_auth.refusals.retry_in = ?retry_in,
-            tower_auth.token.scope = scope.as_ref().map(ServerText::as_str),
+            tower_auth.token.scope = scope.map(ServerText::as_str),
             "new tokens are refused again and again, so fetches are paused for a while; the likely \
              cause is an audience, an issuer or a scope that this API doesn't expect: compare \
              what the token source requests with the API's documentation",

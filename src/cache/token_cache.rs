@@ -209,7 +209,8 @@ impl TokenCache {
         } = self.refuse(&refusal)
         {
             let scope = token.scope().map(ServerText::new);
-            self.telemetry().refusals_limited(tokens, wait, scope);
+            self.telemetry()
+                .refusals_limited(tokens, wait, scope.as_ref());
         }
     }
 

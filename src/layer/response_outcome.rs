@@ -464,13 +464,15 @@ fn reject(
         match report {
             Report::AllRefused { tokens, wait } => {
                 let scope = sent_token.token().scope().map(ServerText::new);
-                cache.telemetry().refusals_limited(tokens, wait, scope);
+                cache
+                    .telemetry()
+                    .refusals_limited(tokens, wait, scope.as_ref());
             }
             Report::Resource => {
                 let method = watched.map(|watched| watched.method.as_str());
                 let origin = watched.and_then(WatchedRequest::origin);
                 let origin = origin.map(ServerText::new);
-                cache.telemetry().resource_refuses(method, origin);
+                cache.telemetry().resource_refuses(method, origin.as_ref());
             }
         }
     }
