@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::error::Error;
-use crate::sanitize::sanitize;
+use crate::sanitize::{cut, sanitize};
 
 /// How many requests are left in one bucket of a quota, according to the token endpoint's last
 /// response. [`Status::quotas`](crate::cache::Status::quotas) returns all quotas.
@@ -47,12 +47,8 @@ impl Quota {
     /// Makes a quota from the bucket's name and the number of requests left. Control characters in
     /// the name become spaces. The name is cut to 64 bytes.
     pub fn new(bucket: impl AsRef<str>, remaining: u64) -> Self {
-        let mut name = sanitize(bucket.as_ref());
-        let end = (0..=LONGEST_NAME.min(name.len())).rev();
-        let end = end.into_iter().find(|end| name.is_char_boundary(*end));
-        name.truncate(end.unwrap_or(0));
         Self {
-            bucket: Arc::from(name),
+            bucket: Arc::from(cut(sanitize(bucket.as_ref()), LONGEST_NAME)),
             limit: None,
             remaining,
             resets_at: None,

@@ -88,7 +88,8 @@ impl FetchTask {
         let began = Instant::now();
         let mut attempts = Attempts::default();
         let all = self.attempt(start, began + limit, &mut attempts);
-        let all = AssertUnwindSafe(timeout(limit, all)).catch_unwind().await;
+        let all = self.inner.while_fetching(timeout(limit, all));
+        let all = AssertUnwindSafe(all).catch_unwind().await;
         let fetched = all
             .map(|in_time| in_time.unwrap_or_else(|_| Err(attempts.out_of_time(limit))))
             // The error doesn't contain the panic message, because the message may contain a

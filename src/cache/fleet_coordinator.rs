@@ -16,7 +16,6 @@
 //! lease too long, or if two other processes failed. With a one-time grant, this process never calls
 //! the source without a lease.
 
-use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,7 +36,7 @@ use crate::fleet::failure::SharedFailure;
 use crate::fleet::held_lease::{HeldLease, LEASE_TTL};
 use crate::fleet::settings::Fleet;
 use crate::fleet::store::token_store::{DynTokenStore, LONGEST_LEASE};
-use crate::sanitize::sanitize;
+use crate::sanitize::ServerText;
 use crate::source::store_key::StoreKey;
 use crate::source::token_source::{DynTokenSource, Reason};
 use crate::token::issued_token::Token;
@@ -357,7 +356,7 @@ impl Coordinator {
             self.telemetry.store("load", "miss");
             return Ok(SharedRecord::default());
         };
-        let ignored = |value: &[u8], why: &'static str, detail: Option<&dyn fmt::Display>| {
+        let ignored = |value: &[u8], why: &'static str, detail: Option<ServerText>| {
             self.telemetry.store("load", "ignored");
             if self.is_news(value) {
                 self.telemetry.value_ignored(&self.key, why, detail);
@@ -366,7 +365,7 @@ impl Coordinator {
         };
         let (sealed, remaining) = match value.sealed() {
             Ok(sealed) => sealed,
-            Err(what) => return ignored(what.as_bytes(), "foreign", Some(&sanitize(what))),
+            Err(what) => return ignored(what.as_bytes(), "foreign", Some(ServerText::new(what))),
         };
         let opened = match self.fleet.sealing.open(&self.key, sealed) {
             Ok(opened) => opened,
@@ -378,7 +377,9 @@ impl Coordinator {
                 Ok(record)
             }
             Err(DecodeError::Malformed) => ignored(sealed, "corrupt", None),
-            Err(DecodeError::Unbound(error)) => ignored(sealed, "unbound", Some(&error)),
+            Err(DecodeError::Unbound(error)) => {
+                ignored(sealed, "unbound", Some(ServerText::new(&error.to_string())))
+            }
         }
     }
 

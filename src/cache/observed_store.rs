@@ -10,6 +10,7 @@ use super::telemetry::Telemetry;
 use crate::error::BoxError;
 use crate::fleet::settings::Fleet;
 use crate::fleet::store::token_store::{DynTokenStore, Lease, StoredValue, TokenStore};
+use crate::sanitize::ServerText;
 
 /// A store that reports each failure, so that the caller needn't report it. The caller reports what
 /// was loaded, and lost leases, because the store doesn't know what these results mean.
@@ -73,7 +74,7 @@ impl TokenStore for ObservedStore {
     async fn lease(&self, key: &str, ttl: Duration) -> Result<Option<Lease>, BoxError> {
         let lease = self.call("lease", self.store.lease(key, ttl)).await?;
         if let Some(what) = lease.as_ref().and_then(Lease::replaced) {
-            self.telemetry.foreign_lease(what);
+            self.telemetry.foreign_lease(&ServerText::new(what));
         }
         let outcome = if lease.is_some() { "granted" } else { "taken" };
         self.telemetry.store("lease", outcome);

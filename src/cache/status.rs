@@ -1,10 +1,12 @@
 //! A snapshot of a cache and its token, for health checks and people.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::error::Error;
 use crate::quota::Quota;
+use crate::sanitize::ServerText;
 use crate::source::token_source::Reason;
 
 /// A snapshot of a [`TokenCache`](crate::TokenCache), returned by
@@ -45,13 +47,25 @@ pub struct Status {
 }
 
 /// Describes the current token without its secret.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct CachedTokenStatus {
     pub(crate) requested_at: SystemTime,
     pub(crate) refresh_at: Option<SystemTime>,
     pub(crate) expires_at: Option<SystemTime>,
     pub(crate) scope: Option<Arc<str>>,
     pub(crate) is_accepted: bool,
+}
+
+impl fmt::Debug for CachedTokenStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CachedTokenStatus")
+            .field("requested_at", &self.requested_at)
+            .field("refresh_at", &self.refresh_at)
+            .field("expires_at", &self.expires_at)
+            .field("scope", &self.scope.as_deref().map(ServerText::new))
+            .field("is_accepted", &self.is_accepted)
+            .finish()
+    }
 }
 
 /// The state of a cache in one word.

@@ -33,6 +33,7 @@ use crate::challenge::www_authenticate::Challenge;
 use crate::clock::{Clock, Moment};
 use crate::error::Error;
 use crate::origin::Origin;
+use crate::sanitize::ServerText;
 #[cfg(feature = "fleet")]
 use crate::source::store_key::StoreKey;
 use crate::source::token_source::{Reason, TokenSource};
@@ -209,8 +210,9 @@ impl TokenCache {
             ..
         } = self.refuse(&refusal)
         {
+            let scope = token.scope().map(ServerText::new);
             self.telemetry()
-                .refusals_limited(tokens, wait, token.scope());
+                .refusals_limited(tokens, wait, scope.as_ref());
         }
     }
 
@@ -371,7 +373,8 @@ impl TokenCache {
     /// Passes the challenges of a refusal to the source. Returns whether another token would
     /// satisfy the challenges.
     pub(crate) fn challenged(&self, token: &Token, challenges: &[Challenge]) -> bool {
-        self.inner.source.challenged(token, challenges)
+        let challenged = || self.inner.source.challenged(token, challenges);
+        self.inner.while_calling(challenged)
     }
 
     /// Returns the origins that the source names for its tokens.

@@ -7,6 +7,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Reply};
+use crate::sanitize::ServerText;
 
 /// How long a failure is kept for the processes that wait. They look at least once in 640 ms.
 const VALID_FOR: Duration = Duration::from_secs(2);
@@ -141,8 +142,8 @@ fn decode(encoded: &EncodedError<'_>, since_save: Duration) -> Option<Error> {
                 Some(status) => Some(StatusCode::from_u16(status).ok()?),
                 None => None,
             },
-            code: encoded.code.clone().map(Cow::into_owned),
-            description: encoded.description.clone().map(Cow::into_owned),
+            code: encoded.code.as_deref().map(ServerText::new),
+            description: encoded.description.as_deref().map(ServerText::new),
             retry_after,
             ..Reply::default()
         }),

@@ -12,9 +12,9 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use serde_json::{Map, Number, Value};
 
 use super::content_coding::Undecoded;
-use super::form;
 use super::json_pointer;
-use super::redact::Redactor;
+use crate::token::form;
+use crate::token::redact::Redactor;
 use crate::token::secret_json::SecretJson;
 
 /// A value of a body. Every string is stored as a secret, because any string may be a token.

@@ -15,11 +15,11 @@ use zeroize::{Zeroize, Zeroizing};
 use super::body_value::Malformed;
 use super::content_coding::{self, DecodeError, Undecoded};
 use super::default_transport::no_response;
-use super::redact::Redactor;
 use super::response_fields::ResponseFields;
 use super::token_response_format::TokenResponseFormat;
 use super::transport::RawResponse;
 use crate::error::{BoxError, Error, Kind, Reply};
+use crate::token::redact::Redactor;
 
 /// The limit of a body in bytes. Tokens are sent in headers, which servers limit to 8 to 16 KiB.
 /// The body's limit leaves room for three tokens of that size: an access token, a refresh token and

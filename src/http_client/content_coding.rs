@@ -8,8 +8,7 @@ use zeroize::Zeroizing;
 
 #[cfg(feature = "gzip")]
 use super::gzip::{self, GzipError};
-use super::redact::Redactor;
-use crate::sanitize::sanitize;
+use crate::token::redact::Redactor;
 
 /// The codings that every request accepts. Without `Accept-Encoding`, a server may choose any coding
 /// (RFC 9110 §12.5.3).
@@ -112,7 +111,7 @@ impl Undecoded {
     pub(crate) fn what(&self, redactor: &Redactor) -> String {
         match self {
             Self::Unsupported { codings, is_gzip } => {
-                let codings = sanitize(&redactor.redact(codings));
+                let codings = redactor.redact(codings);
                 let remedy = match (cfg!(feature = "gzip"), is_gzip) {
                     (false, true) => {
                         "the request accepts no coding; enable the feature `gzip`, or set a \

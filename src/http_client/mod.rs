@@ -1,9 +1,5 @@
 //! The crate's own HTTP client, for token endpoints, logins and metadata.
 
-pub(crate) mod form;
-
-pub(crate) mod redact;
-
 pub(crate) mod retry_after;
 
 pub(crate) mod quota_headers;

@@ -23,6 +23,7 @@ use super::stored_cookie::{Rejection, SettingResponse, StoredCookie, Validity, a
 use crate::clock::Moment;
 use crate::error::{BoxError, Error, Kind};
 use crate::http_client::token_response::server_time;
+use crate::sanitize::ServerText;
 use crate::token::header_value::{sensitive, too_many_headers};
 use crate::token::per_request::{Applied, Feedback, PerRequestCredential};
 use crate::token::request_head::RequestHead;
@@ -488,7 +489,7 @@ fn no_session(named: Option<&str>, why: Option<Rejection>) -> Error {
 }
 
 fn other_origin(target: &RequestHead) -> Error {
-    let origin = target.origin.as_deref().unwrap_or("(no origin)");
+    let origin = ServerText::new(target.origin.as_deref().unwrap_or("(no origin)"));
     let message = format!(
         "the session's cookies may not go to {origin}, which isn't the login's origin; \
          allow it with `Session::origin`"
@@ -497,7 +498,7 @@ fn other_origin(target: &RequestHead) -> Error {
 }
 
 fn no_matching_cookie(target: &RequestHead) -> Error {
-    let origin = target.origin.as_deref().unwrap_or("the login's origin");
+    let origin = ServerText::new(target.origin.as_deref().unwrap_or("the login's origin"));
     let message = format!(
         "no cookie of the session matches this request's path at {origin}; check the `Path`, \
          `Domain` and `Secure` that the login sets (RFC 6265 §5.4)"

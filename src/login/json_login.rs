@@ -14,7 +14,6 @@ use crate::error::Error;
 use crate::http_client::endpoint_client::{EndpointClient, EndpointRequest};
 use crate::http_client::endpoint_url::EndpointUrl;
 use crate::http_client::json_pointer;
-use crate::http_client::redact::Redactor;
 use crate::http_client::token_response::{ASSUMED_LIFETIME, TokenResponse, WantedToken};
 use crate::http_client::token_response_format::TokenResponseFormat;
 use crate::source::secret_source::SecretSource;
@@ -22,6 +21,7 @@ use crate::source::secret_source::SecretSource;
 use crate::source::store_key::StoreKey;
 use crate::source::token_source::{Reason, TokenSource};
 use crate::token::issued_token::Token;
+use crate::token::redact::Redactor;
 
 /// Fetches tokens from an API's own login.
 ///

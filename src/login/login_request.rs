@@ -10,10 +10,10 @@ use crate::error::{Error, Kind};
 use crate::http_client::endpoint_client::{EndpointClient, EndpointRequest};
 use crate::http_client::endpoint_kind::EndpointKind;
 use crate::http_client::endpoint_url::EndpointUrl;
-use crate::http_client::redact::Redactor;
 use crate::source::secret_source::SecretSource;
 #[cfg(feature = "fleet")]
 use crate::source::store_key::StoreKey;
+use crate::token::redact::Redactor;
 #[cfg(feature = "fleet")]
 use crate::token::secret_json;
 use crate::token::secret_json::SecretJson;

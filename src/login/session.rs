@@ -18,13 +18,13 @@ use super::open_sessions::OpenSessions;
 use crate::error::{Error, Kind};
 use crate::http_client::endpoint_client::{EndpointClient, EndpointRequest};
 use crate::http_client::endpoint_url::EndpointUrl;
-use crate::http_client::redact::Redactor;
 use crate::origin::{self, Origin};
 use crate::source::secret_source::SecretSource;
 use crate::source::token_source::{Reason, TokenSource};
 use crate::token::issued_token::{Credential, Token};
 use crate::token::per_request::PerRequestCredential;
 use crate::token::place::Place;
+use crate::token::redact::Redactor;
 use crate::token::request_head::RequestHead;
 
 /// Fetches session cookies from an API's own login. The login is a POST of

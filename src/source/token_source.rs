@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::error::Kind;
 use crate::origin::Origin;
 #[cfg(feature = "fleet")]
-use crate::sanitize::sanitize;
+use crate::sanitize::ServerText;
 use crate::token::issued_token::Token;
 use crate::token::place::Place;
 
@@ -257,7 +257,7 @@ pub(crate) fn unbound(to: &str) -> Error {
     let message = format!(
         "the token is bound to the key `{}`, which this source doesn't have; \
          give all processes the same key",
-        sanitize(to)
+        ServerText::new(to)
     );
     Error::new(Kind::Config, message)
 }

@@ -20,6 +20,7 @@ use super::per_request::PerRequestCredential;
 use super::place::Place;
 use crate::error::{Error, Kind};
 use crate::quota::{self, Quota};
+use crate::sanitize::ServerText;
 
 /// An issued credential. It contains the encoded secret, its expiry and its scope.
 ///
@@ -73,7 +74,7 @@ struct Details {
     /// Whether the server sent the expiry as a date in place of a lifetime.
     is_expiry_read_as_date: bool,
     /// Why the token couldn't be saved for the other processes of its login.
-    not_saved: Option<String>,
+    not_saved: Option<ServerText>,
 }
 
 /// The encoded credential.
@@ -364,7 +365,7 @@ impl Token {
 
     /// Records why the token couldn't be saved for the other processes of its login.
     #[must_use]
-    pub(crate) fn with_not_saved(self, why: String) -> Self {
+    pub(crate) fn with_not_saved(self, why: ServerText) -> Self {
         self.with_detail(|details| details.not_saved = Some(why))
     }
 
@@ -528,8 +529,8 @@ impl Token {
     }
 
     /// Returns why the token couldn't be saved for the other processes of its login.
-    pub(crate) fn not_saved(&self) -> Option<&str> {
-        self.details()?.not_saved.as_deref()
+    pub(crate) fn not_saved(&self) -> Option<&ServerText> {
+        self.details()?.not_saved.as_ref()
     }
 
     fn details(&self) -> Option<&Details> {
@@ -604,7 +605,7 @@ impl fmt::Debug for Token {
             .field("secret", &"[redacted]")
             .field("expiry", &self.inner.expiry)
             .field("refresh_hint", &self.inner.refresh_hint)
-            .field("scope", &self.inner.scope);
+            .field("scope", &self.scope().map(ServerText::new));
         if let Some(details) = self.details() {
             debug
                 .field("has_id_token", &details.id_token.is_some())

@@ -15,6 +15,10 @@ pub(crate) mod secret_json;
 
 pub(crate) mod secret_text;
 
+pub(crate) mod form;
+
+pub(crate) mod redact;
+
 pub(crate) mod extra_fields;
 
 pub(crate) mod issued_token;

@@ -6,8 +6,8 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::user_login::LOGIN_REFUSED;
 use crate::error::{Error, Kind, Reply};
-use crate::http_client::form;
-use crate::http_client::redact::Redactor;
+use crate::token::form;
+use crate::token::redact::Redactor;
 
 /// The verified response to an [`AuthorizationRequest`](crate::oauth2::AuthorizationRequest). The
 /// response contains a code.

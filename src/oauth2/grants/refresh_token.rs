@@ -23,7 +23,7 @@ use crate::http_client::token_response_format::TokenResponseFormat;
 use crate::oauth2::client::oauth2_client::Client;
 use crate::oauth2::client::params::Params;
 use crate::origin::Origin;
-use crate::sanitize::sanitize;
+use crate::sanitize::ServerText;
 use crate::source::token_source::{Reason, TokenSource};
 use crate::token::issued_token::Token;
 
@@ -452,7 +452,7 @@ impl RefreshToken {
                 Ok(token) => {
                     let token = wanted.later(token, &requested_at);
                     return Ok(Outcome::Done(match not_saved {
-                        Some(why) => token.with_not_saved(sanitize(&why.to_string())),
+                        Some(why) => token.with_not_saved(ServerText::new(&why.to_string())),
                         None => token,
                     }));
                 }

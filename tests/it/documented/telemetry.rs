@@ -92,6 +92,10 @@ async fn all_events() {
     // After 61 s, the watch after the last refusal has ended.
     tokio::time::advance(Duration::from_secs(61)).await;
     client.oneshot(request("")).await.unwrap();
+    let elsewhere = crate::support::layer_from(orders(ScriptedSource::default()));
+    let elsewhere = elsewhere.answered_by(|_| Some(http::Uri::from_static("https://a.example")));
+    let refused = elsewhere.layer(Api::default()).oneshot(request("")).await;
+    assert_eq!(refused.unwrap().status(), 401);
     orders(FailingClose::Fails).close().await;
     let quota = Quota::new("client/per_day", 1).of(10);
     let source =

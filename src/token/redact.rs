@@ -7,8 +7,8 @@ use secrecy::ExposeSecret;
 use zeroize::Zeroizing;
 
 use super::form::parse;
-use crate::sanitize::sanitize_unbounded;
-use crate::token::secret_json;
+use super::secret_json;
+use crate::sanitize::{ServerText, sanitize};
 
 /// The minimum length of a hidden secret in bytes. Hiding shorter strings would make the server's
 /// text hard to read.
@@ -44,7 +44,7 @@ impl Redactor {
     }
 
     fn add_sanitized(&mut self, spelling: &str) {
-        self.add(Zeroizing::new(sanitize_unbounded(spelling)));
+        self.add(Zeroizing::new(sanitize(spelling)));
     }
 
     fn add(&mut self, spelling: Zeroizing<String>) {
@@ -85,14 +85,26 @@ impl Redactor {
         self.sort();
     }
 
-    pub(crate) fn redact(&self, text: &str) -> String {
-        let mut text = Zeroizing::new(sanitize_unbounded(text));
+    pub(crate) fn redact(&self, text: &str) -> ServerText {
+        ServerText::new(&Zeroizing::new(self.redact_whole(text)))
+    }
+
+    /// Does the same as [`redact`](Self::redact), but doesn't shorten the text.
+    pub(crate) fn redact_whole(&self, text: &str) -> String {
+        let mut text = Zeroizing::new(sanitize(text));
         for secret in &self.secrets {
             if text.contains(secret.as_str()) {
                 text = replace(&text, secret, "[redacted]");
             }
         }
         std::mem::take(&mut text)
+    }
+
+    /// Returns whether the text contains a secret.
+    pub(crate) fn finds_in(&self, text: &str) -> bool {
+        let text = Zeroizing::new(sanitize(text));
+        let mut secrets = self.secrets.iter();
+        secrets.any(|secret| text.contains(secret.as_str()))
     }
 }
 
