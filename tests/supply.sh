@@ -72,10 +72,7 @@ last=$(git describe --tags --abbrev=0 --match 'v*' 2>/dev/null || true)
 if ! has semver-checks; then
   skip "cargo-semver-checks (cargo install --locked cargo-semver-checks)"
 elif [ -z "$last" ]; then
-  # The step above has left the package here. So this shows that the package has the whole API.
-  package=("$target"/package/tower-auth-[0-9]*/)
-  cargo semver-checks --package tower-auth --all-features --baseline-root "${package[0]}"
-  skip "breaking changes: no release to compare with"
+  skip "cargo-semver-checks: no release to compare with"
 else
   for package in tower-auth tower-auth-test; do
     cargo semver-checks --package $package --all-features --baseline-rev "$last"
