@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 use super::cache_inner::CacheInner;
 use super::expiry::{FetchedBy, FetchedToken, expired_on_arrival};
@@ -44,6 +44,7 @@ impl CacheInner {
         let task = FetchTask {
             inner: Arc::clone(self),
             start: Some(start),
+            span: span.clone(),
         };
         match Handle::try_current() {
             Ok(runtime) => {
@@ -69,6 +70,8 @@ pub(crate) fn has_timer() -> bool {
 struct FetchTask {
     inner: Arc<CacheInner>,
     start: Option<FetchStart>,
+    /// Not the current span: where the subscriber has disabled this span, that is a caller's.
+    span: Span,
 }
 
 impl FetchTask {
@@ -188,6 +191,7 @@ impl FetchTask {
             inner.fetch_task.done(id);
         }
         inner.telemetry.fetch_completed(&FetchSummary {
+            span: &self.span,
             reason: start.reason,
             duration,
             attempts,

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tracing::Span;
+use tracing::field::Empty;
 
 use super::expiry::FetchedBy;
 use super::quota_tracker::LowQuota;
@@ -36,6 +37,8 @@ pub(crate) struct Telemetry {
 
 /// The reported result of a fetch.
 pub(crate) struct FetchSummary<'a> {
+    /// The span that [`Telemetry::fetch`] created for this fetch.
+    pub(crate) span: &'a Span,
     pub(crate) reason: Reason,
     pub(crate) duration: Duration,
     pub(crate) attempts: u32,
@@ -61,12 +64,15 @@ impl Telemetry {
     }
 
     /// Creates the span of a fetch. The span's parent is the span of the request that started the
-    /// fetch.
+    /// fetch. Only a fetch that fails sets the empty fields.
     pub(crate) fn fetch(&self, reason: Reason) -> Span {
         tracing::debug_span!(
             "token fetch",
             tower_auth.cache = &*self.cache,
             tower_auth.fetch.reason = reason.as_str(),
+            "error.type" = Empty,
+            otel.status_code = Empty,
+            otel.status_description = Empty,
         )
     }
 
@@ -104,18 +110,21 @@ impl Telemetry {
                 tower_auth.token.lifetime = lifetime.map(tracing::field::debug),
                 "a token was fetched",
             ),
-            Err(error) => tracing::warn!(
-                tower_auth.cache = &*self.cache,
-                tower_auth.fetch.reason = summary.reason.as_str(),
-                tower_auth.fetch.duration = ?summary.duration,
-                tower_auth.fetch.attempts = summary.attempts,
-                tower_auth.fetch.waiters = summary.waiters,
-                tower_auth.fetch.retry_in = summary.retry_in.map(tracing::field::debug),
-                "error.type" = error.type_name(),
-                error.message = %error,
-                http.response.status_code = error.status().map(|status| status.as_u16()),
-                "could not fetch a token",
-            ),
+            Err(error) => {
+                mark_failed(summary.span, error);
+                tracing::warn!(
+                    tower_auth.cache = &*self.cache,
+                    tower_auth.fetch.reason = summary.reason.as_str(),
+                    tower_auth.fetch.duration = ?summary.duration,
+                    tower_auth.fetch.attempts = summary.attempts,
+                    tower_auth.fetch.waiters = summary.waiters,
+                    tower_auth.fetch.retry_in = summary.retry_in.map(tracing::field::debug),
+                    "error.type" = error.type_name(),
+                    error.message = %error,
+                    http.response.status_code = error.status().map(|status| status.as_u16()),
+                    "could not fetch a token",
+                );
+            }
         }
         #[cfg(feature = "metrics")]
         self.record_fetch(summary);
@@ -352,6 +361,14 @@ impl Telemetry {
     }
 }
 
+/// Records the error as OpenTelemetry's conventions require. `tracing-opentelemetry` makes the
+/// span's status from the fields that start with `otel`.
+fn mark_failed(span: &Span, error: &Error) {
+    span.record("error.type", error.type_name());
+    span.record("otel.status_code", "ERROR");
+    span.record("otel.status_description", tracing::field::display(error));
+}
+
 /// Returns a hash that is never 0, and whose two lowest bits are 0.
 fn digest(scopes: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -386,7 +403,7 @@ mod with_metrics {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use metrics::{SharedString, counter, gauge, histogram};
+    use metrics::{Label, SharedString, counter, gauge, histogram};
 
     use super::{Error, FetchSummary, FetchedBy, Reason, Telemetry};
     use crate::quota::Quota;
@@ -397,9 +414,9 @@ mod with_metrics {
         }
 
         pub(super) fn count_failed_attempt(&self, reason: Reason, error: &Error) {
-            let (reason, outcome) = (reason.as_str(), error.type_name());
+            let (reason, error) = (reason.as_str(), error.type_name());
             counter!("tower_auth.fetch.attempts.failed",
-                "cache" => self.label(), "reason" => reason, "outcome" => outcome)
+                "cache" => self.label(), "reason" => reason, "error.type" => error)
             .increment(1);
         }
 
@@ -413,8 +430,15 @@ mod with_metrics {
             counter!("tower_auth.fetches",
                 "cache" => self.label(), "reason" => reason, "outcome" => outcome)
             .increment(1);
-            histogram!("tower_auth.fetch.duration", "cache" => self.label(), "reason" => reason)
-                .record(summary.duration);
+            let mut labels = vec![
+                Label::new("cache", self.label()),
+                Label::from_static_parts("reason", reason),
+            ];
+            // OpenTelemetry's conventions allow this label only on failures.
+            if let Err(error) = summary.outcome {
+                labels.push(Label::from_static_parts("error.type", error.type_name()));
+            }
+            histogram!("tower_auth.fetch.duration", labels).record(summary.duration);
             histogram!("tower_auth.fetch.waiters", "cache" => self.label(), "reason" => reason)
                 .record(summary.waiters as f64);
         }

@@ -231,6 +231,24 @@ fn each_default_in_the_guide_is_the_codes() {
     }
 }
 
+#[test]
+fn the_versions_in_the_comparison_are_those_of_the_benchmarks() {
+    let page = text("src/docs/comparing.md");
+    let lock = text("benches/peers/Cargo.lock");
+    let mut seen = 0;
+    for row in rows(section(&page, "# What was checked")) {
+        for (name, version) in quoted(row[0]).iter().zip(row[1].split(", ")) {
+            let entry = format!("name = \"{name}\"\n");
+            if lock.contains(&entry) {
+                let entry = format!("{entry}version = \"{version}\"\n");
+                assert!(lock.contains(&entry), "{name} {version}");
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 5, "{seen}");
+}
+
 fn pages() -> Words {
     names_in("src/docs", ".md")
 }
