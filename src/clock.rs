@@ -96,12 +96,6 @@ impl Moment {
         self.monotonic >= deadline.monotonic || self.wall >= deadline.wall
     }
 
-    /// Returns whether either clock is later than `moment`.
-    #[inline]
-    pub(crate) fn passed(self, moment: Self) -> bool {
-        self.monotonic > moment.monotonic || self.wall > moment.wall
-    }
-
     /// Returns how long it takes until either clock reaches `deadline`.
     pub(crate) fn until(self, deadline: Self) -> Duration {
         let monotonic = deadline.monotonic.saturating_sub(self.monotonic);

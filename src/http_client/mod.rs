@@ -15,6 +15,8 @@ pub(crate) mod json_pointer;
 
 pub(crate) mod invalid_text;
 
+pub(crate) mod huge_number;
+
 pub(crate) mod body_value;
 
 pub(crate) mod response_fields;

@@ -61,16 +61,30 @@ enum Standing {
 pub(super) struct TokenParts {
     /// Identifies the session: the session's cookies in the form of a `Cookie` header.
     pub(super) secret: SecretString,
-    /// The remaining lifetime of the session. `None` if the session doesn't expire.
-    pub(super) lifetime: Option<Duration>,
+    /// `None` if the session doesn't expire.
+    pub(super) lifetime: Option<TokenLifetime>,
+}
+
+/// How long a token of a session lasts.
+#[derive(Clone, Copy)]
+pub(super) struct TokenLifetime {
+    /// The remaining lifetime of the session.
+    pub(super) left: Duration,
+    /// The last part of the session, in which a refresh starts.
+    pub(super) last_part: Duration,
 }
 
 /// The minimum time by which a response must extend the session. Servers state whole seconds, so an
 /// unchanged expiry may seem to move by up to 1 s.
 const SMALLEST_RENEWAL: Duration = Duration::from_secs(1);
 
+/// A refresh starts in the last quarter of a session. Some servers, such as ASP.NET Core, renew a
+/// session only in the second half of its lifetime. So requests have a quarter of the lifetime to
+/// renew the session.
+const LAST_PART: u32 = 4;
+
 /// The remaining lifetime that a session needs for another token. The cache stops sending a token
-/// this long before the token's expiry.
+/// this long before the token's expiry, but at most half of the session's last part.
 const EXPIRY_MARGIN: Duration = Duration::from_secs(30);
 
 /// A shorter value may be the same in two sessions, such as a language. The number of a session has
@@ -135,7 +149,7 @@ impl CookieJar {
         state.token_end = validity.map(|validity| validity.end);
         TokenParts {
             secret: self.secret_of(&state.cookies),
-            lifetime: validity.map(|validity| validity.lifetime),
+            lifetime: validity.map(|validity| TokenLifetime::new(validity, validity.lifetime)),
         }
     }
 
@@ -149,13 +163,14 @@ impl CookieJar {
         }
         let token_end = state.token_end?;
         let validity = self.validity(&state.cookies, now);
-        let lifetime = validity.map(|validity| now.until(validity.end));
-        if let (Some(Validity { lifetime, .. }), Some(left)) = (validity, lifetime) {
+        let lifetime =
+            validity.map(|validity| TokenLifetime::new(validity, now.until(validity.end)));
+        if let (Some(validity), Some(TokenLifetime { left, last_part })) = (validity, lifetime) {
             let put_off = left.saturating_sub(now.until(token_end));
             // Without these limits, the lifetimes of successive tokens would become shorter and
             // shorter. Callers would then have to wait for a login.
-            if put_off < SMALLEST_RENEWAL.min(lifetime / 8)
-                || left <= EXPIRY_MARGIN.min(lifetime / 4)
+            if put_off < SMALLEST_RENEWAL.min(validity.lifetime / 8)
+                || left <= EXPIRY_MARGIN.min(last_part / 2)
             {
                 return None;
             }
@@ -346,6 +361,13 @@ impl PerRequestCredential for CookieJar {
             };
         }
         Feedback::Nothing
+    }
+}
+
+impl TokenLifetime {
+    fn new(validity: Validity, left: Duration) -> Self {
+        let last_part = validity.lifetime / LAST_PART;
+        Self { left, last_part }
     }
 }
 

@@ -10,6 +10,7 @@ use cookie_store::{Cookie, CookieError};
 use http::header::HeaderValue;
 use url::Url;
 
+use super::cookie_lifetime;
 use crate::clock::Moment;
 use crate::origin;
 
@@ -107,7 +108,7 @@ pub(super) fn store(
         _ => Rejection::Malformed,
     })?;
     let cookie = cookie.into_owned();
-    let lifetime = lifetime(&cookie, response.sent);
+    let lifetime = cookie_lifetime::stated_in(text, response.sent);
     let stored = cookies
         .iter()
         .position(|stored| stored.is_same_cookie(&cookie));
@@ -126,19 +127,6 @@ pub(super) fn store(
         None => cookies.push(cookie),
     }
     Ok(())
-}
-
-/// Returns the lifetime that a response states, or `None` if the response states no expiry.
-///
-/// `Expires` is compared with the server's clock, as in browsers. A local clock that is ahead would
-/// end each session early.
-fn lifetime(cookie: &Cookie<'_>, sent: SystemTime) -> Option<Duration> {
-    // `Max-Age` has precedence over `Expires` (RFC 6265 §5.3).
-    if let Some(age) = cookie.max_age() {
-        return Some(Duration::try_from(age).unwrap_or_default());
-    }
-    let end = SystemTime::from(cookie.expires_datetime()?);
-    Some(end.duration_since(sent).unwrap_or_default())
 }
 
 /// Returns the address that decides which cookies match. The scheme is `https` for loopback, which

@@ -333,16 +333,6 @@ impl Token {
         self.edit(|inner| inner.expiry = Expiry::In(lifetime.min(MAX_LIFETIME)))
     }
 
-    /// Sets the lifetime. `None` means that the token doesn't expire.
-    #[cfg(feature = "cookies")]
-    #[must_use]
-    pub(crate) fn lasting(self, lifetime: Option<Duration>) -> Self {
-        match lifetime {
-            Some(lifetime) => self.expires_in(lifetime),
-            None => self.edit(|inner| inner.expiry = Expiry::Never),
-        }
-    }
-
     /// Sets the secret of a per-request token. The token keeps its generation, so it remains the
     /// same credential.
     #[cfg(feature = "cookies")]

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Reply};
 use crate::http_client::bounded_response::{EndpointResponse, ReadError, unusable};
+use crate::http_client::huge_number;
 use crate::http_client::redact::Redactor;
 use crate::http_client::retry_after;
 use crate::http_client::transport::DynTransport;
@@ -89,8 +90,10 @@ impl Document {
             let why = undecoded.what(&Redactor::of_address(uri));
             unusable(&what, status, &why)
         })?;
+        let mut body = body.to_vec();
+        huge_number::replace(&mut body);
         // Drops serde's error, because the error may show a part of the body.
-        match serde_json::from_slice(body) {
+        match serde_json::from_slice(&body) {
             Ok(Value::Object(fields)) => Ok(Self {
                 fields,
                 lifetime: lifetime(&response.headers),
