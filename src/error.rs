@@ -34,6 +34,40 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 /// assert!(error.is_illegal_token());
 /// assert!(!error.is_timeout());
 /// ```
+///
+/// Who can act on an error:
+///
+/// ```
+/// use tower_auth::Error;
+///
+/// fn advice(error: &Error) -> &'static str {
+///     if error.is_login_required() || error.is_access_denied() {
+///         "the user has to log in again"
+///     } else if error.is_invalid_client() || error.is_unauthorized_client() {
+///         "register the client, its secret and its grant at the server"
+///     } else if error.is_invalid_grant() {
+///         "replace the assertion"
+///     } else if error.is_invalid_scope() {
+///         "correct the scope that the program requests"
+///     } else if error.is_config() || error.is_origin() {
+///         "correct the settings"
+///     } else if error.is_source() || error.is_panic() || error.is_illegal_token() {
+///         "look for a fault in the source"
+///     } else if error.is_runtime() {
+///         "call the cache on a Tokio runtime"
+///     } else if error.is_closed() {
+///         "the program is shutting down"
+///     } else if error.is_transport() || error.is_timeout() {
+///         "check the network and the server"
+///     } else if error.is_expired() {
+///         "compare the clocks of the server and of this machine"
+///     } else if error.is_denied() || error.is_reply() {
+///         "ask the server's operator"
+///     } else {
+///         "read the log"
+///     }
+/// }
+/// ```
 #[derive(Clone)]
 pub struct Error {
     inner: Arc<ErrorInner>,
@@ -389,6 +423,23 @@ impl Error {
     /// - The status was 408, 425, 429 or 5xx.
     /// - The code was `temporarily_unavailable`, `server_error`, `slow_down` or `use_dpop_nonce`.
     /// - Your own source returned a [`transient`](Self::transient) error.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use tower_auth::{Error, Token, TokenCache};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::Error> {
+    /// // By default, one fetch makes three attempts before the caller gets such an error.
+    /// let cache = TokenCache::builder(|_| async { Err::<Token, _>(Error::transient("busy")) })
+    ///     .fetch_attempts(1)
+    ///     .build();
+    /// let error = cache.token().await.unwrap_err();
+    /// assert!(error.is_transient() && !error.is_permanent());
+    /// # Ok(()) }
+    /// ```
     pub fn is_transient(&self) -> bool {
         match self.inner.kind {
             Kind::Transport | Kind::Timeout | Kind::Transient => true,
@@ -405,6 +456,17 @@ impl Error {
     /// - The server refused, and the error isn't [transient](Self::is_transient). Examples are
     ///   `invalid_client`, `unauthorized_client`, `invalid_scope` and `unsupported_grant_type`.
     /// - Your own source returned a [`permanent`](Self::permanent) error.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::Error;
+    ///
+    /// /// Alerts an operator only if waiting doesn't help.
+    /// fn needs_operator(error: &Error) -> bool {
+    ///     error.is_permanent() && !error.is_login_required()
+    /// }
+    /// ```
     pub fn is_permanent(&self) -> bool {
         match self.inner.kind {
             Kind::Config | Kind::LoginRequired | Kind::Origin | Kind::Permanent => true,
@@ -527,6 +589,19 @@ impl Error {
     }
 
     /// Returns the status of the token endpoint's response, if there was a response.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::Error;
+    ///
+    /// /// Logs what the authorization server said.
+    /// fn log(error: &Error) {
+    ///     let status = error.status().map(|status| status.as_u16());
+    ///     let (code, description) = (error.code(), error.description());
+    ///     tracing::warn!(status, code, description, "the fetch failed");
+    /// }
+    /// ```
     pub fn status(&self) -> Option<StatusCode> {
         self.reply()?.status
     }
@@ -535,12 +610,34 @@ impl Error {
     /// `invalid_client`. The setting
     /// [`error_code_field`](crate::oauth2::TokenResponseFormat::error_code_field) chooses another
     /// field.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::Error;
+    ///
+    /// /// Returns whether a server that limits its clients refused the fetch.
+    /// fn is_over_quota(error: &Error) -> bool {
+    ///     error.code() == Some("too_many_requests")
+    /// }
+    /// ```
     pub fn code(&self) -> Option<&str> {
         Some(self.reply()?.code.as_ref()?.as_str())
     }
 
     /// Returns the `error_description` of the token endpoint's response (RFC 6749 §5.2). The text is
     /// cut to 256 bytes, and spaces replace control characters and invisible characters.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::Error;
+    ///
+    /// /// Prefers the server's own words, which say more.
+    /// fn explain(error: &Error) -> String {
+    ///     error.description().map_or_else(|| error.to_string(), str::to_owned)
+    /// }
+    /// ```
     pub fn description(&self) -> Option<&str> {
         Some(self.reply()?.description.as_ref()?.as_str())
     }
@@ -548,6 +645,20 @@ impl Error {
     /// Returns how long to wait before the next request. The value comes from
     /// [`with_retry_after`](Self::with_retry_after) or the token endpoint's `Retry-After` (RFC 9110
     /// §10.2.3).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use tower_auth::Error;
+    ///
+    /// /// Returns the pause before a job starts again, or `None` if a person has to act first.
+    /// fn pause(error: &Error) -> Option<Duration> {
+    ///     let pause = error.retry_after().unwrap_or(Duration::from_secs(30));
+    ///     (!error.is_permanent()).then_some(pause)
+    /// }
+    /// ```
     pub fn retry_after(&self) -> Option<Duration> {
         let own = self.inner.retry_after;
         own.or_else(|| self.reply()?.retry_after)

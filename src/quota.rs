@@ -26,6 +26,8 @@ use crate::sanitize::{cut, sanitize};
 ///
 /// let quota = Quota::new("client/per_day", 20).of(300);
 /// assert!(quota.is_low());
+/// assert_eq!((quota.bucket(), quota.remaining()), ("client/per_day", 20));
+/// assert_eq!((quota.limit(), quota.resets_at()), (Some(300), None));
 /// assert!(!Quota::new("client/per_day", 31).of(300).is_low());
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -31,6 +31,7 @@ rm -rf "$out"/*.json "$out/html"
 # Before 1.92, rustdoc makes no badges automatically.
 minor=$(rustc --version | sed 's/^rustc 1\.\([0-9]*\).*/\1/')
 if [ "$minor" -ge 92 ] && json none --no-default-features && json all --workspace --all-features; then
+  mv "$target/doc/tower_auth_test.json" "$out/kit.json"
   # As docs.rs runs it.
   RUSTDOC=$out/rustdoc RUSTDOCFLAGS="--cfg docsrs -D warnings" cargo doc --locked --quiet --no-deps --workspace --all-features
   cp -r "$target/doc/tower_auth" "$out/html"

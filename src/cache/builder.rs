@@ -81,6 +81,21 @@ impl TokenCacheBuilder {
     ///
     /// [`is_config`](Error::is_config) if neither the source nor [`Fleet::key`] provides a key. The
     /// store keeps the token under this key.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::fleet::{Fleet, Keyring, MemoryStore, StoreKey};
+    /// use tower_auth::{Token, TokenCache};
+    ///
+    /// # fn example(key: String) -> Result<(), tower_auth::Error> {
+    /// let fleet = Fleet::new(MemoryStore::new(), Keyring::new("2026-11", key)?)
+    ///     .key(StoreKey::new("vault").with("role", "reports"));
+    /// let cache = TokenCache::builder(|_| async { Token::bearer("secret") })
+    ///     .fleet(fleet)?
+    ///     .build();
+    /// # Ok(()) }
+    /// ```
     #[cfg(feature = "fleet")]
     pub fn fleet(mut self, fleet: Fleet) -> Result<Self, Error> {
         let key = fleet.key_of(&*self.source)?;

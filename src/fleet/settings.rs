@@ -72,6 +72,21 @@ impl Fleet {
     /// Shares tokens through unsealed files that only their owner can read. Use this constructor
     /// for command-line tools. Such tools would keep the sealing key in a file beside the tokens
     /// anyway.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # #[cfg(feature = "file")] {
+    /// use tower_auth::TokenCache;
+    /// use tower_auth::fleet::{FileStore, Fleet};
+    /// use tower_auth::oauth2::ClientCredentials;
+    ///
+    /// # fn example(id: String, secret: String) -> Result<(), tower_auth::Error> {
+    /// let fleet = Fleet::unsealed(FileStore::new("/home/me/.cache/my-app/tokens"));
+    /// let source = ClientCredentials::new("https://id.example.com/oauth/token", id, secret)?;
+    /// let cache = TokenCache::builder(source).fleet(fleet)?.build();
+    /// # Ok(()) } }
+    /// ```
     #[cfg(feature = "file")]
     pub fn unsealed(store: FileStore) -> Self {
         Self::of(store, Sealing::Plain)

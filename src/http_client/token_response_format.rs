@@ -110,6 +110,19 @@ use crate::token::extra_fields::ExtraFields;
 ///     .response_format(format);
 /// # Ok(()) }
 /// ```
+///
+/// # A server that puts its tokens into an object
+///
+/// ```
+/// use tower_auth::oauth2::TokenResponseFormat;
+///
+/// let format = TokenResponseFormat::new()
+///     .access_token_field("/data/access_token")?
+///     .refresh_token_field("/data/refresh_token")?
+///     .id_token_field("/data/id_token")?
+///     .expires_in_field("/data/expires_in")?;
+/// # Ok::<(), tower_auth::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct TokenResponseFormat {

@@ -12,6 +12,18 @@ impl Origin {
     ///
     /// Use this function as the key of `Tenants` (feature `tenants`) to give each origin its own
     /// credential.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use http::Request;
+    /// use tower_auth::Origin;
+    ///
+    /// let request = Request::get("https://api.example.com/v1").body(())?;
+    /// assert_eq!(Origin::of(&request), Some("https://api.example.com".parse()?));
+    /// assert_eq!(Origin::of(&Request::get("/v1").body(())?), None);
+    /// # Ok::<(), tower_auth::BoxError>(())
+    /// ```
     pub fn of<Req>(request: &Req) -> Option<Self>
     where
         Req: AuthRequest,

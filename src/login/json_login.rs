@@ -60,6 +60,25 @@ use crate::token::redact::Redactor;
 /// let layer = AuthLayer::new(login).only_to(["https://api.example.com"])?;
 /// # Ok(()) }
 /// ```
+///
+/// An API with other fields:
+///
+/// ```
+/// use tower_auth::SecretSource;
+/// use tower_auth::login::JsonLogin;
+///
+/// # fn example() -> Result<(), tower_auth::Error> {
+/// let password = SecretSource::file("/run/secrets/password");
+/// let login = JsonLogin::new("https://api.example.com/login", "me", password)?
+///     .user_field("/user/name")?
+///     .password_field("/user/password")?
+///     .field("/device", "reports")?
+///     .access_token_field("/data/token")?
+///     .refresh_token_field("/data/refresh")?
+///     .expires_in_field("/data/seconds")?
+///     .error_field("/message")?;
+/// # Ok(()) }
+/// ```
 #[doc(alias = "password")]
 pub struct JsonLogin {
     login: LoginRequest,

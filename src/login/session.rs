@@ -111,6 +111,24 @@ use crate::token::request_head::RequestHead;
 /// let layer = AuthLayer::new(session);
 /// # Ok(()) }
 /// ```
+///
+/// An API with other fields, a CSRF token and a second origin:
+///
+/// ```
+/// use tower_auth::SecretSource;
+/// use tower_auth::login::Session;
+///
+/// # fn example() -> Result<(), tower_auth::Error> {
+/// let password = SecretSource::file("/run/secrets/password");
+/// let session = Session::new("https://app.example.com/login", "me", password)?
+///     .user_field("/name")?
+///     .password_field("/secret")?
+///     .field("/remember_me", true)?
+///     .session_cookie("sid")?
+///     .csrf_field("/csrf_token", "X-CSRF-Token")?
+///     .origin("https://files.example.com")?;
+/// # Ok(()) }
+/// ```
 pub struct Session {
     login: LoginRequest,
     log_out_at: Option<EndpointUrl>,

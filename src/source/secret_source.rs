@@ -94,6 +94,18 @@ impl SecretSource {
     /// # Cancel safety
     ///
     /// Dropping the future loses nothing.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use secrecy::ExposeSecret;
+    /// use tower_auth::SecretSource;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::Error> {
+    /// let secret = SecretSource::from_fn(|| async { Ok("from-the-vault".into()) });
+    /// assert_eq!(secret.read().await?.expose_secret(), "from-the-vault");
+    /// # Ok(()) }
+    /// ```
     pub async fn read(&self) -> Result<SecretString, Error> {
         let secret = match &self.location {
             SecretLocation::Value(secret) => secret.clone(),

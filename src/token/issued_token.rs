@@ -208,6 +208,17 @@ impl Token {
     ///
     /// [`is_illegal_token`](Error::is_illegal_token) if the secret is empty or contains bytes that
     /// a header may not contain.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use http::HeaderName;
+    /// use tower_auth::Token;
+    ///
+    /// let token = Token::header(HeaderName::from_static("x-vault-token"), "the-secret")?;
+    /// assert_eq!(token.header_value().unwrap(), "the-secret");
+    /// # Ok::<(), tower_auth::Error>(())
+    /// ```
     pub fn header(name: HeaderName, secret: impl Into<SecretString>) -> Result<Self, Error> {
         Self::in_header(name, "", &secret.into())
     }
@@ -220,6 +231,16 @@ impl Token {
     /// # Errors
     ///
     /// [`is_illegal_token`](Error::is_illegal_token) if the name or the secret is empty.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::{Place, Token};
+    ///
+    /// let token = Token::query("api_key", "my-key")?;
+    /// assert_eq!(token.place(), &Place::Query("api_key".into()));
+    /// # Ok::<(), tower_auth::Error>(())
+    /// ```
     pub fn query(
         name: impl Into<Arc<str>>,
         secret: impl Into<SecretString>,
@@ -248,6 +269,23 @@ impl Token {
     /// has the header of a [`Place::Header`], that header counts as the caller's own credential.
     /// `secret` identifies the token. After a refusal, the cache doesn't use a new token with the
     /// same secret. For a signing key, use a text that changes with the key, such as a key id.
+    ///
+    /// # Example
+    ///
+    /// [`PerRequestCredential`] shows a signer.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use http::header::AUTHORIZATION;
+    /// use tower_auth::token::PerRequestCredential;
+    /// use tower_auth::{Place, Token};
+    ///
+    /// /// Makes a token for as long as the key with this id is valid.
+    /// fn signed(key_id: &str, signer: impl PerRequestCredential) -> Token {
+    ///     Token::per_request(Place::Header(AUTHORIZATION), key_id, Arc::new(signer))
+    /// }
+    /// ```
     pub fn per_request<C>(place: Place, secret: impl Into<SecretString>, credential: Arc<C>) -> Self
     where
         C: PerRequestCredential,
@@ -423,6 +461,17 @@ impl Token {
 
     /// Returns where in a request the token goes. A bearer token goes in the `Authorization`
     /// header.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use http::header::AUTHORIZATION;
+    /// use tower_auth::{Place, Token};
+    ///
+    /// let token = Token::bearer("secret")?;
+    /// assert_eq!(token.place(), &Place::Header(AUTHORIZATION));
+    /// # Ok::<(), tower_auth::Error>(())
+    /// ```
     #[inline]
     pub fn place(&self) -> &Place {
         &self.inner.place
@@ -439,6 +488,18 @@ impl Token {
 
     /// Returns the bare secret, for uses without a header. Examples are a WebSocket's first message
     /// and a shell command.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::{Error, TokenCache};
+    ///
+    /// /// The first message of a connection that has no headers.
+    /// async fn greeting(cache: &TokenCache) -> Result<String, Error> {
+    ///     let token = cache.token().await?;
+    ///     Ok(format!("AUTH {}", token.secret()))
+    /// }
+    /// ```
     pub fn secret(&self) -> &str {
         match &self.inner.wire {
             // The value was built from two `str`s and is cut between them. So the secret is valid
@@ -492,6 +553,18 @@ impl Token {
 
     /// Returns the granted scope, if the server named the scope: names separated by spaces (RFC
     /// 6749 §3.3).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::Token;
+    ///
+    /// /// Returns whether the user allowed the program to write.
+    /// fn may_write(token: &Token) -> bool {
+    ///     let granted = token.scope().unwrap_or_default();
+    ///     granted.split(' ').any(|name| name == "write:things")
+    /// }
+    /// ```
     pub fn scope(&self) -> Option<&str> {
         self.inner.scope.as_deref()
     }
@@ -506,6 +579,18 @@ impl Token {
     ///
     /// [`RefreshToken`](crate::oauth2::RefreshToken) keeps the last ID token of its login if a
     /// refresh returns none (§12.2).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::Token;
+    ///
+    /// /// Returns the address where a browser ends the user's session at the server.
+    /// fn logout_url(token: &Token) -> Option<String> {
+    ///     let hint = token.id_token()?;
+    ///     Some(format!("https://id.example.com/logout?id_token_hint={hint}"))
+    /// }
+    /// ```
     pub fn id_token(&self) -> Option<&str> {
         let id_token = self.details()?.id_token.as_ref();
         id_token.map(SecretString::expose_secret)
@@ -518,6 +603,17 @@ impl Token {
     /// A value may be a secret, so don't log it. The strings are zeroized when the token's last
     /// clone is dropped. [`Debug`](fmt::Debug) shows only the names of the fields. The processes of
     /// a [`Fleet`](crate::docs::fleet) also share the fields.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::Token;
+    ///
+    /// /// Returns the address of the customer's own Salesforce.
+    /// fn instance(token: &Token) -> Option<&str> {
+    ///     token.extra("instance_url")?.as_str()
+    /// }
+    /// ```
     #[doc(alias = "instance_url")]
     pub fn extra(&self, name: &str) -> Option<&Value> {
         self.details()?.extra.get(name)

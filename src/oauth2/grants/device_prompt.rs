@@ -38,6 +38,21 @@ const LONGEST_ADDRESS: usize = 2048;
 ///
 /// [`finish`](crate::oauth2::DeviceAuthorization::finish) consumes the prompt.
 /// [`Debug`](fmt::Debug) shows no codes.
+///
+/// # Example
+///
+/// ```
+/// use tower_auth::oauth2::DevicePrompt;
+///
+/// fn show(prompt: &DevicePrompt) {
+///     let minutes = prompt.expires_in().as_secs() / 60;
+///     println!("Within {minutes} min, open {}", prompt.verification_uri());
+///     println!("and type the code {}.", prompt.user_code());
+///     if let Some(link) = prompt.verification_uri_complete() {
+///         println!("Or open {link}, and compare the code.");
+///     }
+/// }
+/// ```
 pub struct DevicePrompt {
     pub(crate) device_code: SecretString,
     user_code: SecretString,

@@ -106,6 +106,18 @@ impl RefreshToken {
     }
 
     /// Creates a source that uses the token in `store`, where a login saved the token.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # #[cfg(feature = "file")] {
+    /// use tower_auth::oauth2::{Client, RefreshToken, RefreshTokenFile};
+    ///
+    /// # fn example(client: Client) {
+    /// let file = RefreshTokenFile::new("/var/lib/my-app/refresh-token");
+    /// let source = RefreshToken::stored(client, file);
+    /// # } }
+    /// ```
     pub fn stored(client: Client, store: impl RefreshTokenStore) -> Self {
         Self::with_store(client, Arc::new(store))
     }
@@ -189,6 +201,18 @@ impl RefreshToken {
     /// # Errors
     ///
     /// [`is_config`](Error::is_config) if the client has no revocation endpoint.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::oauth2::{Client, RefreshToken};
+    ///
+    /// # fn example(token: String) -> Result<(), tower_auth::Error> {
+    /// let client = Client::public("https://id.example.com/oauth/token", "my-app")?
+    ///     .revoke_at("https://id.example.com/oauth/revoke")?;
+    /// let source = RefreshToken::new(client, token).log_out_on_close()?;
+    /// # Ok(()) }
+    /// ```
     pub fn log_out_on_close(mut self) -> Result<Self, Error> {
         if self.client.endpoint.revocation.is_none() {
             let message = "the client has no revocation endpoint, so it can't log out; set \

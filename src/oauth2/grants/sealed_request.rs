@@ -108,6 +108,27 @@ impl AuthorizationRequest {
     /// - Another version of this crate sealed the text.
     ///
     /// After an error, begin the login again.
+    ///
+    /// # Example
+    ///
+    /// The handler of the callback:
+    ///
+    /// ```
+    /// use tower_auth::Error;
+    /// use tower_auth::fleet::Keyring;
+    /// use tower_auth::oauth2::{AuthorizationCode, AuthorizationRequest, RefreshToken};
+    ///
+    /// async fn finish(
+    ///     login: &AuthorizationCode,
+    ///     keys: &Keyring,
+    ///     cookie: &str,
+    ///     target: &str,
+    /// ) -> Result<RefreshToken, Error> {
+    ///     let request = AuthorizationRequest::open(keys, cookie)?;
+    ///     let response = request.read(target)?;
+    ///     login.finish(request, response).await
+    /// }
+    /// ```
     pub fn open(keys: &Keyring, sealed: &str) -> Result<Self, Error> {
         Self::open_within(keys, sealed, MAX_AGE)
     }
@@ -117,6 +138,22 @@ impl AuthorizationRequest {
     /// # Errors
     ///
     /// Returns the same errors as [`open`](Self::open).
+    ///
+    /// # Example
+    ///
+    /// A server where the login of a new user may take an hour:
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use tower_auth::Error;
+    /// use tower_auth::fleet::Keyring;
+    /// use tower_auth::oauth2::AuthorizationRequest;
+    ///
+    /// fn open(keys: &Keyring, cookie: &str) -> Result<AuthorizationRequest, Error> {
+    ///     AuthorizationRequest::open_within(keys, cookie, Duration::from_secs(3600))
+    /// }
+    /// ```
     pub fn open_within(keys: &Keyring, sealed: &str, max_age: Duration) -> Result<Self, Error> {
         Self::open_at(keys, sealed, max_age, SystemTime::now())
     }

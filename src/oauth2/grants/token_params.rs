@@ -211,10 +211,10 @@ impl fmt::Debug for TokenParams {
 macro_rules! token_param_setters {
     ($grant:ident, $field:tt, [$($setter:ident),+]) => {
         impl $grant {
-            $( token_param_setters!(@$setter $field); )+
+            $( token_param_setters!(@$setter $grant $field); )+
         }
     };
-    (@scope ($($field:ident).+)) => {
+    (@scope $grant:ident ($($field:ident).+)) => {
         /// Requests a scope (RFC 6749 §3.3): names separated by spaces. The new value replaces the
         /// previous scope. By default, and if empty, no scope is sent and the server decides. If
         /// the server grants less, the cache [warns](crate::docs::watching#logs).
@@ -224,7 +224,7 @@ macro_rules! token_param_setters {
             self
         }
     };
-    (@scopes ($($field:ident).+)) => {
+    (@scopes $grant:ident ($($field:ident).+)) => {
         /// Requests a [`scope`](Self::scope) with one name per item.
         #[must_use]
         pub fn scopes<I>(mut self, scopes: I) -> Self
@@ -236,7 +236,7 @@ macro_rules! token_param_setters {
             self
         }
     };
-    (@audience ($($field:ident).+)) => {
+    (@audience $grant:ident ($($field:ident).+)) => {
         /// Sets the API that the tokens are for, as Auth0 requires. The new value replaces the
         /// previous audience. By default, and if empty, no audience is sent.
         #[must_use]
@@ -245,7 +245,7 @@ macro_rules! token_param_setters {
             self
         }
     };
-    (@resource ($($field:ident).+)) => {
+    (@resource $grant:ident ($($field:ident).+)) => {
         /// Adds a resource for which the tokens are valid (RFC 8707 §2): an absolute URI without a
         /// fragment. Call this method again to add more resources. If the resource is an `https` or
         /// loopback URL, its origin may receive the tokens
@@ -256,7 +256,7 @@ macro_rules! token_param_setters {
             self
         }
     };
-    (@param ($($field:ident).+)) => {
+    (@param $grant:ident ($($field:ident).+)) => {
         /// Adds any other parameter. Its value is treated as a secret.
         ///
         /// # Errors
@@ -264,6 +264,19 @@ macro_rules! token_param_setters {
         /// [`is_config`](crate::Error::is_config) if the name is empty, is already set, or belongs
         /// to the client, the constructor or another method. RFC 6749 §3.2 allows each parameter
         /// once.
+        ///
+        /// # Example
+        ///
+        /// ```
+        /// use tower_auth::Error;
+        #[doc = concat!("use tower_auth::oauth2::", stringify!($grant), ";")]
+        ///
+        #[doc = concat!(
+            "fn for_customers(source: ", stringify!($grant), ") -> Result<", stringify!($grant), ", Error> {",
+        )]
+        ///     source.param("realm", "customers")
+        /// }
+        /// ```
         pub fn param(
             mut self,
             name: impl Into<String>,
@@ -273,7 +286,7 @@ macro_rules! token_param_setters {
             Ok(self)
         }
     };
-    (@assume_lifetime ($($field:ident).+)) => {
+    (@assume_lifetime $grant:ident ($($field:ident).+)) => {
         /// Sets the lifetime to assume if neither the response nor the token (a JWT) specifies a
         /// lifetime. Default: 1 h.
         #[must_use]

@@ -29,6 +29,14 @@ pub enum JwsAlgorithm {
 
 impl JwsAlgorithm {
     /// Returns the name that a JWS header contains.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::oauth2::JwsAlgorithm;
+    ///
+    /// assert_eq!(JwsAlgorithm::ES256.as_str(), "ES256");
+    /// ```
     pub fn as_str(self) -> &'static str {
         match self {
             Self::RS256 => "RS256",

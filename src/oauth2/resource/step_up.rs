@@ -79,6 +79,22 @@ type Build = Box<dyn Fn(&StepUpRequest) -> Result<Arc<dyn DynTokenSource>, Error
 
 /// The requirements for the next token. The closure that makes the source receives these
 /// requirements.
+///
+/// # Example
+///
+/// The parameters of a login that returns a sufficient token:
+///
+/// ```
+/// use tower_auth::oauth2::StepUpRequest;
+///
+/// fn params(wanted: &StepUpRequest) -> Vec<(&'static str, String)> {
+///     let mut params = vec![("scope", wanted.scope().to_owned())];
+///     params.extend(wanted.acr_values().map(|acr| ("acr_values", acr.to_owned())));
+///     let seconds = wanted.max_age().map(|age| age.as_secs().to_string());
+///     params.extend(seconds.map(|seconds| ("max_age", seconds)));
+///     params
+/// }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StepUpRequest {
     scope: String,
