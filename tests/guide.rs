@@ -13,3 +13,7 @@ mod composing {}
 ))]
 #[doc = include_str!("../src/docs/in_a_service.md")]
 mod in_a_service {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../src/docs/watching.md")]
+mod watching {}

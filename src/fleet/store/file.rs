@@ -44,6 +44,7 @@ use crate::source::secret_file::{self, FileLock, FileWrite, at, off_the_runtime}
 ///
 /// let home = std::env::var("HOME").unwrap_or_default();
 /// let store = FileStore::new(format!("{home}/.cache/my-app/tokens"));
+/// println!("the tokens are in {}", store.folder().display());
 /// ```
 #[derive(Clone, Debug)]
 pub struct FileStore {
