@@ -105,6 +105,17 @@ impl ClientCredentialsConfig {
     ///
     /// [`is_config`](Error::is_config) if a field is unknown, or if a field of the source is
     /// missing or wrong.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::oauth2::ClientCredentialsConfig;
+    /// use tower_auth::{Error, TokenCache};
+    ///
+    /// fn cache(config: &ClientCredentialsConfig) -> Result<TokenCache, Error> {
+    ///     Ok(TokenCache::new(config.source()?))
+    /// }
+    /// ```
     pub fn source(&self) -> Result<ClientCredentials, Error> {
         self.fields.check_names(&FIELDS)?;
         let (url, id) = (self.endpoint()?, self.fields.text("client_id")?);
