@@ -226,6 +226,11 @@ if [ -n "$soak" ]; then
   step "tenants: 100,000"
   cargo run --locked --release --example tenants --features tenants
 
+  step "the packages, built as they would be published"
+  # Builds each package from its own files, on top of the packages before it. Nothing is uploaded.
+  cargo publish --locked --quiet --dry-run --allow-dirty \
+    --package tower-auth --package tower-auth-test --package tower-auth-token
+
   step "benches"
   cargo bench --locked -p tower-auth-benches
 

@@ -46,11 +46,8 @@ else
 fi
 
 say "the packages, as they would be published"
-# Builds each package from its own files, on top of the packages before it. Nothing is uploaded. The settings are those
-# of the workspace, so that cargo finds dependencies that are compiled.
-cargo publish --locked --quiet --dry-run --allow-dirty \
-  --config 'profile.dev.debug="line-tables-only"' --config 'profile.dev.package."*".debug=false' \
-  --config profile.dev.build-override.debug=false \
+# Nothing is uploaded. `run.sh --soak` also builds each package from its own files.
+cargo publish --locked --quiet --dry-run --no-verify --allow-dirty \
   --package tower-auth --package tower-auth-test --package tower-auth-token
 
 say "unused dependencies"
