@@ -33,6 +33,16 @@ impl Backoff {
         }
     }
 
+    /// Makes the pauses between two looks at a store while another process fetches. Most tokens are
+    /// issued within 1 s.
+    pub(crate) fn between_looks(jitter: bool) -> Self {
+        Self::new(
+            Duration::from_millis(20),
+            Duration::from_millis(320),
+            jitter,
+        )
+    }
+
     /// Returns the delay after another failure.
     pub(crate) fn next(&mut self) -> Duration {
         let longest = self.longest;

@@ -13,6 +13,18 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 
 /// One reading of both clocks.
+///
+/// # Example
+///
+/// ```
+/// use std::time::{Duration, SystemTime};
+///
+/// use tower_auth::cache::Moment;
+///
+/// let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+/// let reading = Moment::new(Duration::from_secs(60), wall);
+/// assert_eq!(reading.wall(), wall);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
     /// Nanoseconds since an arbitrary start.
@@ -82,12 +94,6 @@ impl Moment {
     #[inline]
     pub(crate) fn reached(self, deadline: Self) -> bool {
         self.monotonic >= deadline.monotonic || self.wall >= deadline.wall
-    }
-
-    /// Returns whether either clock is later than `moment`.
-    #[inline]
-    pub(crate) fn passed(self, moment: Self) -> bool {
-        self.monotonic > moment.monotonic || self.wall > moment.wall
     }
 
     /// Returns how long it takes until either clock reaches `deadline`.
@@ -232,6 +238,16 @@ impl Clock {
     }
 
     /// Reads both clocks.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::cache::Clock;
+    ///
+    /// let manual = Clock::manual();
+    /// let clock = Clock::from(&manual);
+    /// assert_eq!(clock.now(), manual.now());
+    /// ```
     #[inline]
     pub fn now(&self) -> Moment {
         match &self.custom {
@@ -269,6 +285,10 @@ impl fmt::Debug for Clock {
 /// let start = clock.now().wall();
 /// clock.advance(Duration::from_secs(60));
 /// assert_eq!(clock.now().wall(), start + Duration::from_secs(60));
+/// // An administrator corrects the time. Then the machine is suspended for an hour.
+/// clock.set_back(Duration::from_secs(60));
+/// clock.suspend(Duration::from_secs(3600));
+/// assert_eq!(clock.now().wall(), start + Duration::from_secs(3600));
 /// ```
 #[derive(Clone)]
 pub struct ManualClock {

@@ -1,6 +1,5 @@
 //! The error of this crate. It is opaque and cheap to clone.
 
-use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 use std::iter;
@@ -9,7 +8,7 @@ use std::time::Duration;
 
 use http::{Extensions, StatusCode};
 
-use crate::sanitize::sanitize;
+use crate::sanitize::{Message, ServerText, printable};
 
 /// Any boxed error, as in Tower's own layers.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
@@ -23,8 +22,8 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 ///
 /// The text of an error never contains a secret or a token. From the body of a token response, the
 /// text contains only fields that explain the error. These are the fields of RFC 6749 §5.2, and
-/// others such as `message` and `error_code`. They are shortened, and control characters are
-/// removed.
+/// others such as `message` and `error_code`. Each text of a server is cut to 256 bytes, and spaces
+/// replace control characters and invisible characters.
 ///
 /// # Example
 ///
@@ -35,6 +34,40 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 /// assert!(error.is_illegal_token());
 /// assert!(!error.is_timeout());
 /// ```
+///
+/// Who can act on an error:
+///
+/// ```
+/// use tower_auth::Error;
+///
+/// fn advice(error: &Error) -> &'static str {
+///     if error.is_login_required() || error.is_access_denied() {
+///         "the user has to log in again"
+///     } else if error.is_invalid_client() || error.is_unauthorized_client() {
+///         "register the client, its secret and its grant at the server"
+///     } else if error.is_invalid_grant() {
+///         "replace the assertion"
+///     } else if error.is_invalid_scope() {
+///         "correct the scope that the program requests"
+///     } else if error.is_config() || error.is_origin() {
+///         "correct the settings"
+///     } else if error.is_source() || error.is_panic() || error.is_illegal_token() {
+///         "look for a fault in the source"
+///     } else if error.is_runtime() {
+///         "call the cache on a Tokio runtime"
+///     } else if error.is_closed() {
+///         "the program is shutting down"
+///     } else if error.is_transport() || error.is_timeout() {
+///         "check the network and the server"
+///     } else if error.is_expired() {
+///         "compare the clocks of the server and of this machine"
+///     } else if error.is_denied() || error.is_reply() {
+///         "ask the server's operator"
+///     } else {
+///         "read the log"
+///     }
+/// }
+/// ```
 #[derive(Clone)]
 pub struct Error {
     inner: Arc<ErrorInner>,
@@ -43,7 +76,7 @@ pub struct Error {
 #[derive(Clone)]
 struct ErrorInner {
     kind: Kind,
-    message: Cow<'static, str>,
+    message: Message,
     reply: Option<Reply>,
     retry_after: Option<Duration>,
     /// Values that other parts of the crate attach to an error, at most one of each type.
@@ -132,10 +165,10 @@ where
 pub(crate) struct Reply {
     /// `None` if the response came through a browser, because a browser shows no status.
     pub(crate) status: Option<StatusCode>,
-    pub(crate) code: Option<String>,
-    pub(crate) description: Option<String>,
+    pub(crate) code: Option<ServerText>,
+    pub(crate) description: Option<ServerText>,
     /// The texts of fields that RFC 6749 doesn't define, such as `message`.
-    pub(crate) remarks: Option<String>,
+    pub(crate) remarks: Option<ServerText>,
     pub(crate) retry_after: Option<Duration>,
     /// Whether the code is a `login_required_code` of the response format.
     pub(crate) is_invalid_grant: bool,
@@ -180,7 +213,7 @@ impl Error {
     /// assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "the vault is sealed");
     /// ```
     pub fn other(source: impl Into<BoxError>) -> Self {
-        Self::new(Kind::Source, "the token source failed").with_source(source)
+        Self::of_source(Kind::Source, source)
     }
 
     /// Wraps a transient error of your own [`TokenSource`](crate::TokenSource), such as a broken
@@ -197,7 +230,7 @@ impl Error {
     /// assert_eq!(error.retry_after(), Some(Duration::from_secs(2)));
     /// ```
     pub fn transient(source: impl Into<BoxError>) -> Self {
-        Self::new(Kind::Transient, "the token source failed").with_source(source)
+        Self::of_source(Kind::Transient, source)
     }
 
     /// Wraps a permanent error of your own [`TokenSource`](crate::TokenSource), such as a revoked
@@ -210,7 +243,7 @@ impl Error {
     /// assert!(error.is_source() && error.is_permanent());
     /// ```
     pub fn permanent(source: impl Into<BoxError>) -> Self {
-        Self::new(Kind::Permanent, "the token source failed").with_source(source)
+        Self::of_source(Kind::Permanent, source)
     }
 
     /// Makes the error for a [`PerRequestCredential`](crate::token::PerRequestCredential) that
@@ -220,7 +253,7 @@ impl Error {
             Ok(error) => *error,
             Err(source) => {
                 let message = "the credential for the request could not be made";
-                Self::new(Kind::Source, message).with_source(source)
+                Self::new(Kind::Source, message).caused_by(source)
             }
         }
     }
@@ -263,7 +296,11 @@ impl Error {
         self.edit(|inner| inner.retry_after = Some(wait))
     }
 
-    pub(crate) fn new(kind: Kind, message: impl Into<Cow<'static, str>>) -> Self {
+    fn of_source(kind: Kind, source: impl Into<BoxError>) -> Self {
+        Self::new(kind, "the token source failed").caused_by(source.into())
+    }
+
+    pub(crate) fn new(kind: Kind, message: impl Into<Message>) -> Self {
         Self {
             inner: Arc::new(ErrorInner {
                 kind,
@@ -279,15 +316,11 @@ impl Error {
     }
 
     /// Makes the error for an error response of the token endpoint.
-    /// [`with_reply`](Self::with_reply) sanitizes the server's texts, so callers don't have to.
-    pub(crate) fn denied(message: impl Into<Cow<'static, str>>, reply: Reply) -> Self {
+    pub(crate) fn denied(message: impl Into<Message>, reply: Reply) -> Self {
         Self::new(Kind::Denied, message).with_reply(reply)
     }
 
-    pub(crate) fn with_reply(self, mut reply: Reply) -> Self {
-        reply.code = reply.code.as_deref().map(sanitize);
-        reply.description = reply.description.as_deref().map(sanitize);
-        reply.remarks = reply.remarks.as_deref().map(sanitize);
+    pub(crate) fn with_reply(self, reply: Reply) -> Self {
         self.edit(|inner| inner.reply = Some(reply))
     }
 
@@ -296,8 +329,14 @@ impl Error {
         self.edit(|inner| inner.message = message.into())
     }
 
+    /// Sets the cause. Keeps only the text of a cause that isn't [safe to print](printable).
     pub(crate) fn with_source(self, source: impl Into<BoxError>) -> Self {
-        self.edit(|inner| inner.source = Some(Arc::from(source.into())))
+        self.caused_by(printable(source.into()))
+    }
+
+    /// Sets the cause, whatever its text is. The cause may be an error of the user's own code.
+    fn caused_by(self, source: BoxError) -> Self {
+        self.edit(|inner| inner.source = Some(Arc::from(source)))
     }
 
     /// Returns a copy whose [`source`](StdError::source) is this status.
@@ -384,6 +423,23 @@ impl Error {
     /// - The status was 408, 425, 429 or 5xx.
     /// - The code was `temporarily_unavailable`, `server_error`, `slow_down` or `use_dpop_nonce`.
     /// - Your own source returned a [`transient`](Self::transient) error.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use tower_auth::{Error, Token, TokenCache};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::Error> {
+    /// // By default, one fetch makes three attempts before the caller gets such an error.
+    /// let cache = TokenCache::builder(|_| async { Err::<Token, _>(Error::transient("busy")) })
+    ///     .fetch_attempts(1)
+    ///     .build();
+    /// let error = cache.token().await.unwrap_err();
+    /// assert!(error.is_transient() && !error.is_permanent());
+    /// # Ok(()) }
+    /// ```
     pub fn is_transient(&self) -> bool {
         match self.inner.kind {
             Kind::Transport | Kind::Timeout | Kind::Transient => true,
@@ -400,6 +456,17 @@ impl Error {
     /// - The server refused, and the error isn't [transient](Self::is_transient). Examples are
     ///   `invalid_client`, `unauthorized_client`, `invalid_scope` and `unsupported_grant_type`.
     /// - Your own source returned a [`permanent`](Self::permanent) error.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::Error;
+    ///
+    /// /// Alerts an operator only if waiting doesn't help.
+    /// fn needs_operator(error: &Error) -> bool {
+    ///     error.is_permanent() && !error.is_login_required()
+    /// }
+    /// ```
     pub fn is_permanent(&self) -> bool {
         match self.inner.kind {
             Kind::Config | Kind::LoginRequired | Kind::Origin | Kind::Permanent => true,
@@ -522,6 +589,19 @@ impl Error {
     }
 
     /// Returns the status of the token endpoint's response, if there was a response.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::Error;
+    ///
+    /// /// Logs what the authorization server said.
+    /// fn log(error: &Error) {
+    ///     let status = error.status().map(|status| status.as_u16());
+    ///     let (code, description) = (error.code(), error.description());
+    ///     tracing::warn!(status, code, description, "the fetch failed");
+    /// }
+    /// ```
     pub fn status(&self) -> Option<StatusCode> {
         self.reply()?.status
     }
@@ -530,19 +610,55 @@ impl Error {
     /// `invalid_client`. The setting
     /// [`error_code_field`](crate::oauth2::TokenResponseFormat::error_code_field) chooses another
     /// field.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::Error;
+    ///
+    /// /// Returns whether a server that limits its clients refused the fetch.
+    /// fn is_over_quota(error: &Error) -> bool {
+    ///     error.code() == Some("too_many_requests")
+    /// }
+    /// ```
     pub fn code(&self) -> Option<&str> {
-        self.reply()?.code.as_deref()
+        Some(self.reply()?.code.as_ref()?.as_str())
     }
 
-    /// Returns the `error_description` of the token endpoint's response (RFC 6749 §5.2). Control
-    /// characters are removed, and the text is cut to 256 bytes.
+    /// Returns the `error_description` of the token endpoint's response (RFC 6749 §5.2). The text is
+    /// cut to 256 bytes, and spaces replace control characters and invisible characters.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::Error;
+    ///
+    /// /// Prefers the server's own words, which say more.
+    /// fn explain(error: &Error) -> String {
+    ///     error.description().map_or_else(|| error.to_string(), str::to_owned)
+    /// }
+    /// ```
     pub fn description(&self) -> Option<&str> {
-        self.reply()?.description.as_deref()
+        Some(self.reply()?.description.as_ref()?.as_str())
     }
 
     /// Returns how long to wait before the next request. The value comes from
     /// [`with_retry_after`](Self::with_retry_after) or the token endpoint's `Retry-After` (RFC 9110
     /// §10.2.3).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use tower_auth::Error;
+    ///
+    /// /// Returns the pause before a job starts again, or `None` if a person has to act first.
+    /// fn pause(error: &Error) -> Option<Duration> {
+    ///     let pause = error.retry_after().unwrap_or(Duration::from_secs(30));
+    ///     (!error.is_permanent()).then_some(pause)
+    /// }
+    /// ```
     pub fn retry_after(&self) -> Option<Duration> {
         let own = self.inner.retry_after;
         own.or_else(|| self.reply()?.retry_after)
@@ -551,7 +667,7 @@ impl Error {
     /// Returns the text of this error, without the server's own words.
     #[cfg(feature = "fleet")]
     pub(crate) fn message(&self) -> &str {
-        &self.inner.message
+        self.inner.message.as_str()
     }
 
     /// Returns the `error.type` for logs and metrics. The value is the server's code if this crate
@@ -585,7 +701,7 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.inner.message)?;
+        f.write_str(self.inner.message.as_str())?;
         let Some(reply) = self.reply() else {
             return Ok(());
         };
@@ -610,7 +726,7 @@ impl fmt::Debug for Error {
         let mut debug = f.debug_struct("Error");
         debug
             .field("kind", &self.inner.kind)
-            .field("message", &self.inner.message);
+            .field("message", &self.inner.message.as_str());
         if let Some(reply) = self.reply() {
             debug.field("reply", reply);
         }

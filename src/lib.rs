@@ -37,6 +37,7 @@
 //! | --- | --- |
 //! | What happens to a token and a request? What are the defaults? | [`docs::how_it_works`] |
 //! | Which source fits my API? | [`docs::choosing`] |
+//! | What do other libraries do, and where are they better? | [`docs::comparing`] |
 //! | How do I migrate from my own code, `reqwest-middleware` or `oauth2`? | [`docs::migrating`] |
 //! | What is the right order of layers? | [`docs::composing`] |
 //! | Where does a service keep the client? What does it do at startup and shutdown? | [`docs::in_a_service`] |

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::error::Error;
-use crate::sanitize::sanitize;
+use crate::sanitize::{cut, sanitize};
 
 /// How many requests are left in one bucket of a quota, according to the token endpoint's last
 /// response. [`Status::quotas`](crate::cache::Status::quotas) returns all quotas.
@@ -26,6 +26,8 @@ use crate::sanitize::sanitize;
 ///
 /// let quota = Quota::new("client/per_day", 20).of(300);
 /// assert!(quota.is_low());
+/// assert_eq!((quota.bucket(), quota.remaining()), ("client/per_day", 20));
+/// assert_eq!((quota.limit(), quota.resets_at()), (Some(300), None));
 /// assert!(!Quota::new("client/per_day", 31).of(300).is_low());
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,12 +49,8 @@ impl Quota {
     /// Makes a quota from the bucket's name and the number of requests left. Control characters in
     /// the name become spaces. The name is cut to 64 bytes.
     pub fn new(bucket: impl AsRef<str>, remaining: u64) -> Self {
-        let mut name = sanitize(bucket.as_ref());
-        let end = (0..=LONGEST_NAME.min(name.len())).rev();
-        let end = end.into_iter().find(|end| name.is_char_boundary(*end));
-        name.truncate(end.unwrap_or(0));
         Self {
-            bucket: Arc::from(name),
+            bucket: Arc::from(cut(sanitize(bucket.as_ref()), LONGEST_NAME)),
             limit: None,
             remaining,
             resets_at: None,

@@ -7,3 +7,7 @@ mod composing {}
 #[cfg(all(doctest, feature = "reqwest", feature = "tenants", feature = "tonic"))]
 #[doc = include_str!("../src/docs/in_a_service.md")]
 mod in_a_service {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../src/docs/watching.md")]
+mod watching {}

@@ -249,7 +249,7 @@ start_checks
 step "tests"
 # `tests/it/documented/examples` runs all examples.
 cargo build "${all[@]}" --examples
-cargo test "${all[@]}" --test it
+cargo test "${all[@]}" --test it --test memory
 
 step "tests against real servers"
 cargo test "${all[@]}" --test interop --test mcp

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks the package's dependencies and its public API: types of other crates in the API, unused dependencies, licenses,
-# sources, advisories, and whether this version is compatible with the last release. Skips checks whose tools aren't
+# Checks the packages, the dependencies and the public API: what would be published, types of other crates in the API,
+# unused dependencies, licenses, sources, advisories, and whether this version is compatible with the last release. Skips checks whose tools aren't
 # installed, and lists them at the end. Installs nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -31,9 +31,12 @@ rm -rf "$out"/*.json "$out/html"
 # Before 1.92, rustdoc makes no badges automatically.
 minor=$(rustc --version | sed 's/^rustc 1\.\([0-9]*\).*/\1/')
 if [ "$minor" -ge 92 ] && json none --no-default-features && json all --workspace --all-features; then
+  mv "$target/doc/tower_auth_test.json" "$out/kit.json"
   # As docs.rs runs it.
   RUSTDOC=$out/rustdoc RUSTDOCFLAGS="--cfg docsrs -D warnings" cargo doc --locked --quiet --no-deps --workspace --all-features
   cp -r "$target/doc/tower_auth" "$out/html"
+  grep -q "<code>loopback</code>" "$target/doc/tower_auth_test/struct.Loopback.html" ||
+    { echo "the page of tower_auth_test::Loopback doesn't show its feature" >&2; exit 1; }
   PUBLIC_API=$out cargo test --locked --workspace --all-features --test it -- documented::public --include-ignored
 elif [ -n "${CI:-}" ]; then
   echo "this toolchain's rustdoc can't describe the public API; use Rust 1.92 or later" >&2
@@ -41,6 +44,14 @@ elif [ -n "${CI:-}" ]; then
 else
   skip "the public API: this toolchain's rustdoc can't describe it; use Rust 1.92 or later"
 fi
+
+say "the packages, as they would be published"
+# Builds each package from its own files, on top of the packages before it. Nothing is uploaded. The settings are those
+# of the workspace, so that cargo finds dependencies that are compiled.
+cargo publish --locked --quiet --dry-run --allow-dirty \
+  --config 'profile.dev.debug="line-tables-only"' --config 'profile.dev.package."*".debug=false' \
+  --config profile.dev.build-override.debug=false \
+  --package tower-auth --package tower-auth-test --package tower-auth-token
 
 say "unused dependencies"
 if has machete; then cargo machete; else skip "cargo-machete (cargo install --locked cargo-machete)"; fi
@@ -64,7 +75,9 @@ if ! has semver-checks; then
 elif [ -z "$last" ]; then
   skip "cargo-semver-checks: no release to compare with"
 else
-  cargo semver-checks --all-features --baseline-rev "$last"
+  for package in tower-auth tower-auth-test; do
+    cargo semver-checks --package $package --all-features --baseline-rev "$last"
+  done
 fi
 
 say "done"

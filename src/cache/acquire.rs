@@ -28,10 +28,15 @@ pub(crate) enum Lookup {
 impl CacheInner {
     /// Returns the current token if it can be served. Otherwise, the state machine decides what the
     /// caller gets.
+    #[inline]
     pub(crate) fn lookup(self: &Arc<Self>, caller: Caller) -> Lookup {
-        if let Some(cached) = self.state.servable(&self.clock) {
-            return Lookup::Now(cached);
+        match self.state.servable(&self.clock) {
+            Some(cached) => Lookup::Now(cached),
+            None => self.request(caller),
         }
+    }
+
+    fn request(self: &Arc<Self>, caller: Caller) -> Lookup {
         let now = self.now();
         self.end_watch(now);
         let decided = self.transition(|machine| machine.request(caller, now));

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::expiry::ExpiryPolicy;
-#[cfg(feature = "fleet")]
-use super::fleet_coordinator::Coordinator;
 use super::state_machine::machine::Limits;
 use crate::clock::Clock;
 #[cfg(feature = "fleet")]
 use crate::error::Error;
 #[cfg(feature = "fleet")]
 use crate::fleet::settings::Fleet;
+#[cfg(feature = "fleet")]
+use crate::source::store_key::StoreKey;
 use crate::source::token_source::{DynTokenSource, TokenSource};
 
 /// Builds a [`TokenCache`](crate::TokenCache) with custom settings.
@@ -32,7 +32,8 @@ use crate::source::token_source::{DynTokenSource, TokenSource};
 pub struct TokenCacheBuilder {
     pub(crate) source: Box<dyn DynTokenSource>,
     #[cfg(feature = "fleet")]
-    pub(crate) coordinator: Option<Box<Coordinator>>,
+    /// The fleet, and the key of the token in its store.
+    pub(crate) fleet: Option<Box<(Fleet, StoreKey)>>,
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,
     /// Whether the user set the fetch timeout.
@@ -51,7 +52,7 @@ impl TokenCacheBuilder {
         Self {
             source: Box::new(source),
             #[cfg(feature = "fleet")]
-            coordinator: None,
+            fleet: None,
             clock: Clock::default(),
             limits: Limits {
                 expiry_policy: ExpiryPolicy {
@@ -80,9 +81,25 @@ impl TokenCacheBuilder {
     ///
     /// [`is_config`](Error::is_config) if neither the source nor [`Fleet::key`] provides a key. The
     /// store keeps the token under this key.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::fleet::{Fleet, Keyring, MemoryStore, StoreKey};
+    /// use tower_auth::{Token, TokenCache};
+    ///
+    /// # fn example(key: String) -> Result<(), tower_auth::Error> {
+    /// let fleet = Fleet::new(MemoryStore::new(), Keyring::new("2026-11", key)?)
+    ///     .key(StoreKey::new("vault").with("role", "reports"));
+    /// let cache = TokenCache::builder(|_| async { Token::bearer("secret") })
+    ///     .fleet(fleet)?
+    ///     .build();
+    /// # Ok(()) }
+    /// ```
     #[cfg(feature = "fleet")]
     pub fn fleet(mut self, fleet: Fleet) -> Result<Self, Error> {
-        self.coordinator = Some(Box::new(Coordinator::new(fleet, &*self.source)?));
+        let key = fleet.key_of(&*self.source)?;
+        self.fleet = Some(Box::new((fleet, key)));
         Ok(self)
     }
 

@@ -1,6 +1,6 @@
 //! The state and settings that all handles to one cache share.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -13,8 +13,22 @@ use super::status::Status;
 use super::task_slot::TaskSlot;
 use super::telemetry::Telemetry;
 use crate::clock::{Clock, Moment};
+use crate::sanitize::Message;
 use crate::source::token_source::DynTokenSource;
 use crate::token::place::Place;
+
+tokio::task_local! {
+    /// The cache that calls the source.
+    static CALLER: Arc<CacheInner>;
+}
+
+/// Lets a source report to the cache that calls it: something is shut out because of what a server
+/// said.
+pub(crate) fn shut_out(why: impl Into<Message>) {
+    // Without a cache, there is no name for the event.
+    let reported = CALLER.try_with(|cache| cache.telemetry.shut_out(why));
+    reported.unwrap_or_default();
+}
 
 pub(crate) struct CacheInner {
     pub(crate) source: Box<dyn DynTokenSource>,
@@ -40,6 +54,19 @@ pub(crate) struct CacheInner {
 }
 
 impl CacheInner {
+    /// Lets the source [report](shut_out) to this cache while `call` runs.
+    pub(crate) fn while_calling<T>(self: &Arc<Self>, call: impl FnOnce() -> T) -> T {
+        CALLER.sync_scope(Arc::clone(self), call)
+    }
+
+    /// Lets the source [report](shut_out) to this cache while `fetch` runs.
+    pub(crate) fn while_fetching<F>(self: &Arc<Self>, fetch: F) -> impl Future<Output = F::Output>
+    where
+        F: Future,
+    {
+        CALLER.scope(Arc::clone(self), fetch)
+    }
+
     #[inline]
     pub(crate) fn now(&self) -> Moment {
         self.clock.now()

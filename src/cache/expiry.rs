@@ -92,8 +92,10 @@ impl ExpiryPolicy {
             Deadlines {
                 latest_refresh_at: from.plus(left.saturating_sub(lead)),
                 refresh_at: from.plus(left.saturating_sub(before)),
-                // A token that arrives within its margin was last servable in the past.
-                serve_until: from.plus(left).minus(margin),
+                // A token that arrives within its margin was last servable in the past. A token with
+                // exactly the margin left is still served. But without a margin, a token isn't
+                // served at its expiry.
+                unserved_from: from.plus(left).minus(margin.saturating_sub(INSTANT)),
                 expires_at: from.plus(left),
             }
         });
@@ -144,6 +146,9 @@ impl ExpiryPolicy {
 /// The time reserved for a last refresh before callers have to wait. It is three times the timeout
 /// of a token endpoint (`oauth2::Client`), but at most half of the refresh window.
 const LAST_FETCH: Duration = Duration::from_secs(30);
+
+/// The shortest time that a [`Moment`] can distinguish.
+const INSTANT: Duration = Duration::from_nanos(1);
 
 /// How long one reading of both clocks is reused. The kernel updates its coarse clock one to a few
 /// times in this period.
@@ -225,19 +230,10 @@ struct Deadlines {
     refresh_at: Moment,
     /// The last moment at which a refresh can start without making a caller wait.
     latest_refresh_at: Moment,
-    /// The last moment at which the token is served, unless the margin is zero. Then this is the
-    /// expiry, at which the token is no longer served.
-    serve_until: Moment,
+    /// The first moment at which the token is no longer served.
+    unserved_from: Moment,
     /// The expiry of the token itself, without the margin.
     expires_at: Moment,
-}
-
-impl Deadlines {
-    /// Returns whether the token is no longer served.
-    #[inline]
-    fn have_passed(&self, now: Moment) -> bool {
-        now.passed(self.serve_until) || now.reached(self.expires_at)
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -260,7 +256,7 @@ impl CachedToken {
     pub(crate) fn freshness(&self, now: Moment) -> Freshness {
         match &self.deadlines {
             None => Freshness::Fresh,
-            Some(deadlines) if deadlines.have_passed(now) => Freshness::Expired,
+            Some(deadlines) if now.reached(deadlines.unserved_from) => Freshness::Expired,
             Some(deadlines) if now.reached(deadlines.refresh_at) => Freshness::Stale,
             Some(_) => Freshness::Fresh,
         }
@@ -309,7 +305,7 @@ impl CachedToken {
         let latest = now.until(deadlines.latest_refresh_at);
         let left = match latest.checked_sub(low_for) {
             Some(left) => left,
-            None => now.until(deadlines.serve_until).saturating_sub(latest) / 2,
+            None => now.until(deadlines.unserved_from).saturating_sub(latest) / 2,
         };
         let until = low_for.min(latest) + left.mul_f64(expiry_policy.jitter * fastrand::f64());
         if now.until(deadlines.refresh_at) < until {
@@ -323,20 +319,17 @@ impl CachedToken {
         self.deadlines.map(|deadlines| deadlines.latest_refresh_at)
     }
 
-    /// Returns how long the token will be served; `None` if it never expires.
+    /// Returns how long the token will be served; `None` if it never expires. After this time, the
+    /// token is served for the last time.
     pub(crate) fn served_for(&self, now: Moment) -> Option<Duration> {
-        let deadlines = self.deadlines?;
-        Some(now.until(deadlines.serve_until))
+        let expired_in = self.expired_in(now)?;
+        Some(expired_in.saturating_sub(INSTANT))
     }
 
     /// Returns the time until the token is no longer served; `None` if it never expires.
-    ///
-    /// The time is longer than [`served_for`](Self::served_for) by 1 ns. A task that sleeps for this
-    /// time finds the token expired.
     pub(crate) fn expired_in(&self, now: Moment) -> Option<Duration> {
         let deadlines = self.deadlines?;
-        let unserved = deadlines.serve_until.plus(Duration::from_nanos(1));
-        Some(now.until(unserved).min(now.until(deadlines.expires_at)))
+        Some(now.until(deadlines.unserved_from))
     }
 
     /// Returns the expiry of the token itself, without the margin; `None` if it never expires.

@@ -10,6 +10,9 @@ const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(60);
 /// The wait after a permanent error. Such an error lasts until a person changes a setting.
 const PERMANENT: Duration = Duration::from_secs(60);
+/// The wait after an error that requires a login, if callers have no token meanwhile. The next fetch
+/// costs little: the source looks for a new login in its store, and sends nothing for the old login.
+const LOGIN_REQUIRED: Duration = Duration::from_secs(5);
 /// The longest wait that a server's `Retry-After` can cause. A server that asks for 1 h may be
 /// wrong, so the cache tries again earlier.
 const RETRY_AFTER_LIMIT: Duration = Duration::from_secs(5 * 60);
@@ -55,9 +58,13 @@ impl FailureBackoff {
         floor: Duration,
     ) -> Duration {
         self.count = self.count.saturating_add(1);
+        let permanent = match left {
+            None if error.is_login_required() => LOGIN_REQUIRED,
+            _ => PERMANENT,
+        };
         let left = left.unwrap_or(Duration::MAX);
         let own = if error.is_permanent() {
-            self.spread(PERMANENT).min(left)
+            self.spread(permanent).min(left)
         } else {
             self.backoff.next_within(left)
         };

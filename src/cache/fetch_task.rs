@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 use super::cache_inner::CacheInner;
 use super::expiry::{FetchedBy, FetchedToken, expired_on_arrival};
@@ -44,6 +44,7 @@ impl CacheInner {
         let task = FetchTask {
             inner: Arc::clone(self),
             start: Some(start),
+            span: span.clone(),
         };
         match Handle::try_current() {
             Ok(runtime) => {
@@ -69,6 +70,8 @@ pub(crate) fn has_timer() -> bool {
 struct FetchTask {
     inner: Arc<CacheInner>,
     start: Option<FetchStart>,
+    /// Not the current span: where the subscriber has disabled this span, that is a caller's.
+    span: Span,
 }
 
 impl FetchTask {
@@ -88,7 +91,8 @@ impl FetchTask {
         let began = Instant::now();
         let mut attempts = Attempts::default();
         let all = self.attempt(start, began + limit, &mut attempts);
-        let all = AssertUnwindSafe(timeout(limit, all)).catch_unwind().await;
+        let all = self.inner.while_fetching(timeout(limit, all));
+        let all = AssertUnwindSafe(all).catch_unwind().await;
         let fetched = all
             .map(|in_time| in_time.unwrap_or_else(|_| Err(attempts.out_of_time(limit))))
             // The error doesn't contain the panic message, because the message may contain a
@@ -143,7 +147,6 @@ impl FetchTask {
                 expiry_policy: &inner.limits.expiry_policy,
                 limit: inner.limits.fetch_timeout,
                 token_left: self.token_left(reason),
-                telemetry: &inner.telemetry,
             };
             return coordinator.fetch(context).await;
         }
@@ -188,6 +191,7 @@ impl FetchTask {
             inner.fetch_task.done(id);
         }
         inner.telemetry.fetch_completed(&FetchSummary {
+            span: &self.span,
             reason: start.reason,
             duration,
             attempts,

@@ -16,39 +16,31 @@
 //! lease too long, or if two other processes failed. With a one-time grant, this process never calls
 //! the source without a lease.
 
-use std::collections::VecDeque;
-use std::fmt;
-use std::future::Future;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, resume_unwind};
-use std::pin::pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::expiry::{ExpiryPolicy, FetchedBy, FetchedToken, Freshness};
+use super::observed_store::ObservedStore;
 use super::telemetry::Telemetry;
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::error::{BoxError, Error, Kind};
 use crate::fleet::codec::{self, DecodeError, NotShareable, SharedRecord, SharedToken};
 use crate::fleet::failure::SharedFailure;
+use crate::fleet::held_lease::{HeldLease, LEASE_TTL};
 use crate::fleet::settings::Fleet;
-use crate::fleet::store::token_store::{LONGEST_LEASE, Lease};
-use crate::sanitize::sanitize;
+use crate::fleet::store::token_store::{DynTokenStore, LONGEST_LEASE};
+use crate::sanitize::ServerText;
+use crate::source::store_key::StoreKey;
 use crate::source::token_source::{DynTokenSource, Reason};
 use crate::token::issued_token::Token;
-
-/// The first pause between two loads while another process fetches. Most tokens are issued within 1
-/// s.
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const LONGEST_PAUSE: Duration = Duration::from_millis(320);
-
-/// How long a lease lasts without a renewal. If a process dies, the other processes wait for at
-/// most this time.
-const LEASE_TTL: Duration = Duration::from_secs(3);
+use crate::token::known_tokens::KnownTokens;
 
 /// The shortest lease. A call to the store takes a few milliseconds.
 const SHORTEST_LEASE: Duration = Duration::from_millis(500);
@@ -60,27 +52,17 @@ const LAST_FETCH: Duration = Duration::from_secs(1);
 /// concern only one process, for example a process with an old secret.
 const MOST_FAILURES: u32 = 2;
 
-/// The maximum number of remembered refused tokens. The store can contain only a recently refused
-/// token.
-const MOST_REFUSED: usize = 4;
-
 /// Coordinates a cache with the other processes of its fleet.
-#[derive(Debug)]
 pub(crate) struct Coordinator {
     fleet: Fleet,
-    key: String,
+    key: Arc<str>,
+    /// The fleet's store. Each failed call was already logged.
+    store: Arc<dyn DynTokenStore>,
+    telemetry: Arc<Telemetry>,
     known: Mutex<KnownTokens>,
-}
-
-/// The tokens that this process has used.
-#[derive(Debug, Default)]
-struct KnownTokens {
-    latest: Option<Token>,
-    /// The tokens that servers refused, oldest first.
-    refused: VecDeque<Token>,
     /// The hash of the stored value that this process ignored last. Because of this hash, the
     /// process doesn't report the same value again after each load.
-    ignored: Option<u64>,
+    ignored: AtomicU64,
 }
 
 /// What a fetch in this process needs.
@@ -94,7 +76,6 @@ pub(crate) struct FetchContext<'a> {
     pub(crate) limit: Duration,
     /// How long callers can still use the current token. `None` if there is no usable token.
     pub(crate) token_left: Option<Duration>,
-    pub(crate) telemetry: &'a Telemetry,
 }
 
 /// Why this process can't fetch for the fleet. Each case was already logged.
@@ -124,27 +105,19 @@ enum Progress {
     Nothing,
 }
 
-/// The lease of this process.
-struct HeldLease {
-    lease: Lease,
-    /// How long the lease lasts without a renewal.
-    ttl: Duration,
-    /// When this process stops renewing the lease. `None` with a one-time grant.
-    latest_end: Option<Instant>,
-    /// When this process requested the lease or its last renewal. The store counts from a later
-    /// time.
-    extended: Instant,
-    is_lost: bool,
-}
-
 impl Coordinator {
-    /// Creates the coordinator of a process that fetches from `source`.
-    pub(crate) fn new(fleet: Fleet, source: &dyn DynTokenSource) -> Result<Self, Error> {
-        Ok(Self {
-            key: fleet.key_of(source)?.to_text(),
+    /// Creates the coordinator of the cache with this name. `key` names the token in the store.
+    pub(crate) fn new(fleet: Fleet, key: &StoreKey, cache: Arc<str>) -> Self {
+        let telemetry = Arc::new(Telemetry::new(cache));
+        let store = ObservedStore::new(&fleet, Arc::clone(&telemetry));
+        Self {
             fleet,
+            key: key.to_text().into(),
+            store: Arc::new(store),
+            telemetry,
             known: Mutex::default(),
-        })
+            ignored: AtomicU64::new(0),
+        }
     }
 
     /// Returns a token that another process fetched. If there is no such token, this process
@@ -158,7 +131,7 @@ impl Coordinator {
             Err(_) if context.source.has_one_time_grant() => Err(no_lease()),
             Err(_) => context.fetch().await,
         }?;
-        self.lock().latest = Some(fetched.token.clone());
+        self.lock().record_latest(&fetched.token);
         Ok(fetched)
     }
 
@@ -168,11 +141,7 @@ impl Coordinator {
     ) -> Result<Result<FetchedToken, Error>, NotCoordinated> {
         let longest_wait = self.longest_wait(context);
         let since = Instant::now();
-        let mut pauses = Backoff::new(
-            FIRST_PAUSE,
-            LONGEST_PAUSE,
-            context.expiry_policy.has_jitter(),
-        );
+        let mut pauses = Backoff::between_looks(context.expiry_policy.has_jitter());
         let first = self.load(context).await?;
         let mut failed_elsewhere = 0;
         let mut known = KnownRecord {
@@ -188,7 +157,11 @@ impl Coordinator {
         {
             return Ok(Ok(shared.into()));
         }
-        if let Some(error) = first.failure.as_ref().and_then(SharedFailure::must_wait) {
+        // A forced refresh ignores this process's own backoff, so it also ignores the pause of another
+        // process. A person forces a refresh after the cause of the failure was fixed.
+        if context.reason != Reason::Forced
+            && let Some(error) = first.failure.as_ref().and_then(SharedFailure::must_wait)
+        {
             return Ok(Err(error));
         }
         loop {
@@ -196,7 +169,7 @@ impl Coordinator {
                 // Another process may have saved a token between the last load and the lease.
                 let found = self.load(context).await?;
                 if let Progress::Ended(result) = self.progress(&found, &known, context) {
-                    self.release(held, context).await;
+                    self.release(held).await;
                     return Ok(result);
                 }
                 if self.confirm(&held, context).await? {
@@ -205,7 +178,7 @@ impl Coordinator {
             }
             let pause = pauses.next();
             if since.elapsed() + pause > longest_wait {
-                context.telemetry.gave_up_waiting(longest_wait);
+                self.telemetry.gave_up_waiting(longest_wait);
                 return Err(NotCoordinated::WaitedTooLong);
             }
             tokio::time::sleep(pause).await;
@@ -254,13 +227,16 @@ impl Coordinator {
         context: &FetchContext<'_>,
     ) -> bool {
         let now = context.clock.now();
-        let is = |other: &Token| other.is_same_credential(&shared.token);
+        let is_unwanted = known
+            .unwanted
+            .as_ref()
+            .is_some_and(|unwanted| unwanted.is_same_credential(&shared.token));
         let tokens = self.lock();
-        if known.unwanted.as_ref().is_some_and(is) || tokens.refused.iter().any(is) {
+        if is_unwanted || tokens.is_refused(&shared.token) {
             return false;
         }
         let cached = context.expiry_policy.cache(shared.clone().into(), now);
-        let is_latest = tokens.latest.as_ref().is_some_and(is);
+        let is_latest = tokens.is_latest(&shared.token);
         match context.reason {
             Reason::Stale | Reason::Forced => {
                 cached.freshness(now) == Freshness::Fresh && !is_latest
@@ -280,16 +256,29 @@ impl Coordinator {
             .min(LONGEST_LEASE)
     }
 
-    /// Returns how long the lease lasts without a renewal. If this process dies, another process can
-    /// then fetch before the current token expires. With a one-time grant, the lease must also
-    /// outlast a process that stalls during its fetch.
+    /// Returns how long a lease lasts without a renewal. If a call to the store may take longer than
+    /// 1 s, the lease is longer, so that two renewals can fail within its time.
+    fn short_ttl(&self) -> Duration {
+        let ttl = LEASE_TTL.max(self.fleet.store_timeout.saturating_mul(3));
+        ttl.min(LONGEST_LEASE)
+    }
+
+    /// Returns how long the lease lasts without a renewal while nothing has been sent. If this process
+    /// dies, another process can then fetch before the current token expires.
     fn lease_ttl(&self, context: &FetchContext<'_>) -> Duration {
-        let time = self.lease_time(context);
+        let ttl = self.lease_time(context).min(self.short_ttl());
         match context.token_left {
-            _ if context.source.has_one_time_grant() => time,
-            Some(left) => time.min(LEASE_TTL).min((left / 2).max(SHORTEST_LEASE)),
-            None => time.min(LEASE_TTL),
+            Some(left) => ttl.min((left / 2).max(SHORTEST_LEASE)),
+            None => ttl,
         }
+    }
+
+    /// Returns how long the lease lasts without a renewal while a one-time grant may be under way. If
+    /// this process stalls during its fetch, no other process may send the grant again.
+    fn one_time_ttl(&self, context: &FetchContext<'_>) -> Duration {
+        let time_to_save = self.short_ttl();
+        let ttl = self.lease_time(context).saturating_add(time_to_save);
+        ttl.min(LONGEST_LEASE)
     }
 
     /// Returns how long this process waits for the lease of another process. The wait ends shortly
@@ -308,17 +297,11 @@ impl Coordinator {
     /// the store.
     async fn fetch_for_all(
         &self,
-        mut held: HeldLease,
+        held: HeldLease,
         old: Option<SharedToken>,
         context: &FetchContext<'_>,
     ) -> Result<FetchedToken, Error> {
-        let mut fetch = pin!(AssertUnwindSafe(context.fetch()).catch_unwind());
-        let fetched = loop {
-            match timeout(held.ttl / 3, &mut fetch).await {
-                Ok(fetched) => break fetched,
-                Err(_) => self.renew(&mut held, context).await,
-            }
-        };
+        let fetched = AssertUnwindSafe(context.fetch()).catch_unwind().await;
         let record = match &fetched {
             Ok(Ok(fetched)) => SharedRecord {
                 token: Some(SharedToken {
@@ -329,31 +312,30 @@ impl Coordinator {
             },
             Ok(Err(error)) => SharedRecord {
                 token: old,
-                failure: Some(SharedFailure::new(error)),
+                failure: Some(SharedFailure::new(Some(error))),
             },
             Err(_panic) => SharedRecord {
                 token: old,
-                failure: Some(SharedFailure::of_this_process()),
+                failure: Some(SharedFailure::new(None)),
             },
         };
         if self.save(&record, &held, context).await.is_ok() {
-            self.release(held, context).await;
+            self.release(held).await;
         }
         fetched.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
     /// Deletes the shared token, so that no process loads it again. A running fetch of another
     /// process may delay the deletion.
-    pub(crate) async fn forget(&self, telemetry: &Telemetry) -> Result<(), Error> {
+    pub(crate) async fn forget(&self) -> Result<(), Error> {
         let longest_wait = self.fleet.lease_time.min(LONGEST_LEASE).mul_f32(1.5);
         let since = Instant::now();
-        let mut pauses = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE, true);
-        let lease = loop {
-            let lease = self.fleet.store.lease(&self.key, LEASE_TTL);
-            match self.call("lease", lease, telemetry).await {
-                Ok(Some(lease)) => break lease,
-                Ok(None) => {}
-                Err(_) => return Err(not_forgotten("the store failed; see the log")),
+        let mut pauses = Backoff::between_looks(true);
+        let store_failed = |_| not_forgotten("the store failed; see the log");
+        let held = loop {
+            let lease = HeldLease::take(&self.store, &self.key, self.short_ttl(), None);
+            if let Some(held) = lease.await.map_err(store_failed)? {
+                break held;
             }
             let pause = pauses.next();
             if since.elapsed() + pause > longest_wait {
@@ -361,37 +343,29 @@ impl Coordinator {
             }
             tokio::time::sleep(pause).await;
         };
-        let delete = self.fleet.store.delete(&self.key, &lease);
-        let deleted = self.call("delete", delete, telemetry).await;
-        if let Ok(is_deleted) = deleted {
-            telemetry.store("delete", if is_deleted { "deleted" } else { "miss" });
-        }
-        let release = self.fleet.store.release(&self.key, lease);
+        let deleted = held.delete().await;
         // If the release fails, the lease ends by itself.
-        drop(self.call("release", release, telemetry).await);
-        deleted
-            .map(drop)
-            .map_err(|_| not_forgotten("the store failed; see the log"))
+        drop(held.release().await);
+        deleted.map(drop).map_err(store_failed)
     }
 
     async fn load(&self, context: &FetchContext<'_>) -> Result<SharedRecord, NotCoordinated> {
         // Reads the clock before the call, so that the token never counts as newer than it is.
         let now = context.clock.now();
-        let load = self.fleet.store.load(&self.key);
-        let Some(value) = self.call("load", load, context.telemetry).await? else {
-            context.telemetry.store("load", "miss");
+        let Some(value) = self.store.load(&self.key).await? else {
+            self.telemetry.store("load", "miss");
             return Ok(SharedRecord::default());
         };
-        let ignored = |value: &[u8], why: &'static str, detail: Option<&dyn fmt::Display>| {
-            context.telemetry.store("load", "ignored");
-            if self.lock().is_news(value) {
-                context.telemetry.value_ignored(&self.key, why, detail);
+        let ignored = |value: &[u8], why: &'static str, detail: Option<ServerText>| {
+            self.telemetry.store("load", "ignored");
+            if self.is_news(value) {
+                self.telemetry.value_ignored(&self.key, why, detail);
             }
             Ok(SharedRecord::default())
         };
         let (sealed, remaining) = match value.sealed() {
             Ok(sealed) => sealed,
-            Err(what) => return ignored(what.as_bytes(), "foreign", Some(&sanitize(what))),
+            Err(what) => return ignored(what.as_bytes(), "foreign", Some(ServerText::new(what))),
         };
         let opened = match self.fleet.sealing.open(&self.key, sealed) {
             Ok(opened) => opened,
@@ -399,36 +373,23 @@ impl Coordinator {
         };
         match codec::decode(&opened, remaining, now, context.source) {
             Ok(record) => {
-                context.telemetry.store("load", "hit");
+                self.telemetry.store("load", "hit");
                 Ok(record)
             }
             Err(DecodeError::Malformed) => ignored(sealed, "corrupt", None),
-            Err(DecodeError::Unbound(error)) => ignored(sealed, "unbound", Some(&error)),
+            Err(DecodeError::Unbound(error)) => {
+                ignored(sealed, "unbound", Some(ServerText::new(&error.to_string())))
+            }
         }
     }
 
     async fn lease(&self, context: &FetchContext<'_>) -> Result<Option<HeldLease>, NotCoordinated> {
-        let (ttl, requested) = (self.lease_ttl(context), Instant::now());
-        let lease = self.fleet.store.lease(&self.key, ttl);
-        let lease = self.call("lease", lease, context.telemetry).await?;
-        if let Some(what) = lease.as_ref().and_then(Lease::replaced) {
-            context.telemetry.foreign_lease(what);
-        }
-        let outcome = match &lease {
-            Some(_) => "granted",
-            None => "taken",
+        let latest_end = match context.source.has_one_time_grant() {
+            true => None,
+            false => Some(Instant::now() + self.lease_time(context)),
         };
-        context.telemetry.store("lease", outcome);
-        Ok(lease.map(|lease| HeldLease {
-            lease,
-            ttl,
-            latest_end: match context.source.has_one_time_grant() {
-                true => None,
-                false => Some(requested + self.lease_time(context)),
-            },
-            extended: requested,
-            is_lost: false,
-        }))
+        let ttl = self.lease_ttl(context);
+        Ok(HeldLease::take(&self.store, &self.key, ttl, latest_end).await?)
     }
 
     /// Returns whether this process still has the lease. Asks the store only if a second fetch does
@@ -438,41 +399,16 @@ impl Coordinator {
         held: &HeldLease,
         context: &FetchContext<'_>,
     ) -> Result<bool, NotCoordinated> {
-        let may_have_ended = held.extended.elapsed() > held.ttl / 2;
-        if !may_have_ended && !context.source.has_one_time_grant() {
-            return Ok(true);
-        }
-        let renew = self.fleet.store.renew(&self.key, &held.lease, held.ttl);
-        let is_held = self.call("renew", renew, context.telemetry).await?;
-        if is_held {
-            context.telemetry.store("renew", "renewed");
-        } else {
-            context.telemetry.lease_lost("renew", held.is_in_time());
+        let ttl = match context.source.has_one_time_grant() {
+            true => self.one_time_ttl(context),
+            false if held.may_have_ended() => self.lease_ttl(context),
+            false => return Ok(true),
+        };
+        let is_held = held.extend(ttl).await?;
+        if !is_held {
+            self.telemetry.lease_lost("renew", held.is_in_time());
         }
         Ok(is_held)
-    }
-
-    /// Extends the lease during a fetch, but not beyond the lease time. If the lease has ended, the
-    /// fetch continues.
-    async fn renew(&self, held: &mut HeldLease, context: &FetchContext<'_>) {
-        let now = Instant::now();
-        let left = held
-            .latest_end
-            .map(|end| end.saturating_duration_since(now));
-        let ttl = left.map_or(held.ttl, |left| left.min(held.ttl));
-        if held.is_lost || ttl.is_zero() {
-            return;
-        }
-        let renew = self.fleet.store.renew(&self.key, &held.lease, ttl);
-        match self.call("renew", renew, context.telemetry).await {
-            Ok(true) => {
-                held.extended = now;
-                context.telemetry.store("renew", "renewed");
-            }
-            Ok(false) => held.is_lost = true,
-            // The store may answer the next renewal.
-            Err(_) => {}
-        }
     }
 
     async fn save(
@@ -485,66 +421,38 @@ impl Coordinator {
             Ok(Some(encoded)) => encoded,
             Ok(None) => return Ok(()),
             Err(NotShareable) => {
-                context.telemetry.not_shared();
+                self.telemetry.not_shared();
                 return Ok(());
             }
         };
         let Some(sealed) = self.fleet.sealing.seal(&self.key, &encoded.bytes) else {
-            context.telemetry.not_shared();
+            self.telemetry.not_shared();
             return Ok(());
         };
-        let store = &self.fleet.store;
-        let save = store.save(&self.key, &sealed, encoded.ttl, &held.lease);
-        let is_saved = self.call("save", save, context.telemetry).await?;
-        if is_saved {
-            context.telemetry.store("save", "saved");
-        } else {
-            context.telemetry.lease_lost("save", held.is_in_time());
+        if !held.save(&sealed, encoded.ttl).await? {
+            self.telemetry.lease_lost("save", held.is_in_time());
         }
         Ok(())
     }
 
-    async fn release(&self, held: HeldLease, context: &FetchContext<'_>) {
+    async fn release(&self, held: HeldLease) {
         let is_in_time = held.is_in_time();
-        let release = self.fleet.store.release(&self.key, held.lease);
-        match self.call("release", release, context.telemetry).await {
-            Ok(true) => context.telemetry.store("release", "released"),
-            Ok(false) => context.telemetry.lease_lost("release", is_in_time),
-            // After a failed release, the lease expires by itself.
-            Err(_) => {}
+        // After a failed release, the lease expires by itself.
+        if let Ok(false) = held.release().await {
+            self.telemetry.lease_lost("release", is_in_time);
         }
     }
 
-    async fn call<T>(
-        &self,
-        operation: &'static str,
-        call: impl Future<Output = Result<T, BoxError>>,
-        telemetry: &Telemetry,
-    ) -> Result<T, NotCoordinated> {
-        let limit = self.fleet.store_timeout;
-        match timeout(limit, call).await {
-            Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(error)) => telemetry.store_failed(operation, &error),
-            Err(_) => telemetry.store_timed_out(operation, limit),
-        }
-        Err(NotCoordinated::StoreFailed)
+    /// Returns whether the value differs from the last ignored value, and remembers the value.
+    fn is_news(&self, ignored: &[u8]) -> bool {
+        let mut hasher = DefaultHasher::new();
+        ignored.hash(&mut hasher);
+        let hash = hasher.finish();
+        self.ignored.swap(hash, Ordering::Relaxed) != hash
     }
 
     fn lock(&self) -> MutexGuard<'_, KnownTokens> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl HeldLease {
-    /// Returns whether the store should still have the lease. If the store has no such lease, the
-    /// store lost the lease.
-    fn is_in_time(&self) -> bool {
-        self.extended.elapsed() < self.ttl && !self.has_ended()
-    }
-
-    /// Returns whether this process has given up its lease.
-    fn has_ended(&self) -> bool {
-        self.latest_end.is_some_and(|end| Instant::now() >= end)
     }
 }
 
@@ -561,30 +469,16 @@ fn no_lease() -> Error {
     Error::new(Kind::Transient, message)
 }
 
-impl KnownTokens {
-    /// Returns whether the value differs from the last ignored value, and remembers the value.
-    fn is_news(&mut self, ignored: &[u8]) -> bool {
-        let mut hasher = DefaultHasher::new();
-        ignored.hash(&mut hasher);
-        let hash = Some(hasher.finish());
-        std::mem::replace(&mut self.ignored, hash) != hash
-    }
-
-    /// Remembers the last token of this process as refused.
-    fn record_refusal(&mut self) {
-        let Some(token) = self.latest.take() else {
-            return;
-        };
-        if self.refused.len() == MOST_REFUSED {
-            self.refused.pop_front();
-        }
-        self.refused.push_back(token);
-    }
-}
-
 impl FetchContext<'_> {
     async fn fetch(&self) -> Result<FetchedToken, Error> {
         FetchedToken::fetch_from(self.source, self.reason, self.clock).await
+    }
+}
+
+/// The store was asked, and its failure was logged.
+impl From<BoxError> for NotCoordinated {
+    fn from(_: BoxError) -> Self {
+        Self::StoreFailed
     }
 }
 

@@ -17,6 +17,9 @@ pub(crate) mod published_state;
 pub(crate) mod telemetry;
 
 #[cfg(feature = "fleet")]
+pub(crate) mod observed_store;
+
+#[cfg(feature = "fleet")]
 pub(crate) mod fleet_coordinator;
 
 pub(crate) mod task_slot;

@@ -1,10 +1,12 @@
 //! A snapshot of a cache and its token, for health checks and people.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::error::Error;
 use crate::quota::Quota;
+use crate::sanitize::ServerText;
 use crate::source::token_source::Reason;
 
 /// A snapshot of a [`TokenCache`](crate::TokenCache), returned by
@@ -27,6 +29,36 @@ use crate::source::token_source::Reason;
 /// assert_eq!(cache.status().expires_at(), None);
 /// # Ok(()) }
 /// ```
+///
+/// A page for operators:
+///
+/// ```
+/// use std::time::SystemTime;
+///
+/// use serde_json::{Value, json};
+/// use tower_auth::Reason;
+/// use tower_auth::cache::{Quota, Status};
+///
+/// fn page(status: &Status) -> Value {
+///     let at = |time: Option<SystemTime>| time.map(httpdate::fmt_http_date);
+///     let left = |quota: &Quota| (quota.bucket().to_owned(), quota.remaining());
+///     json!({
+///         "phase": status.phase().as_str(),
+///         "requested": at(status.requested_at()),
+///         "becomes stale": at(status.refresh_at()),
+///         "expires": at(status.expires_at()),
+///         "scope": status.scope(),
+///         "accepted": status.is_accepted(),
+///         "refusals limited until": at(status.refusals_limited_until()),
+///         "fetching because": status.fetching().map(Reason::as_str),
+///         "waiting callers": status.waiting(),
+///         "failures": status.failures(),
+///         "last error": status.last_error().map(ToString::to_string),
+///         "next attempt": at(status.next_attempt_at()),
+///         "quotas": status.quotas().iter().map(left).collect::<Vec<_>>(),
+///     })
+/// }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Status {
     /// Increases with each change, to show which of two statuses is newer.
@@ -45,13 +77,25 @@ pub struct Status {
 }
 
 /// Describes the current token without its secret.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct CachedTokenStatus {
     pub(crate) requested_at: SystemTime,
     pub(crate) refresh_at: Option<SystemTime>,
     pub(crate) expires_at: Option<SystemTime>,
     pub(crate) scope: Option<Arc<str>>,
     pub(crate) is_accepted: bool,
+}
+
+impl fmt::Debug for CachedTokenStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CachedTokenStatus")
+            .field("requested_at", &self.requested_at)
+            .field("refresh_at", &self.refresh_at)
+            .field("expires_at", &self.expires_at)
+            .field("scope", &self.scope.as_deref().map(ServerText::new))
+            .field("is_accepted", &self.is_accepted)
+            .finish()
+    }
 }
 
 /// The state of a cache in one word.
@@ -85,6 +129,14 @@ pub enum Phase {
 
 impl Phase {
     /// Returns the phase as one lower-case word.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::cache::Phase;
+    ///
+    /// assert_eq!(Phase::Fresh.as_str(), "fresh");
+    /// ```
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Empty => "empty",

@@ -1,23 +1,28 @@
 //! Emits all [`tracing`] events and metrics of the crate. [`docs::watching`](crate::docs::watching)
 //! lists them.
 
-#[cfg(feature = "fleet")]
-use std::fmt;
+use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tracing::Span;
+use tracing::field::Empty;
 
 use super::expiry::FetchedBy;
 use super::quota_tracker::LowQuota;
 #[cfg(feature = "fleet")]
 use crate::error::BoxError;
 use crate::error::Error;
-use crate::sanitize::sanitize;
+use crate::sanitize::{Message, ServerText};
 use crate::source::token_source::Reason;
+use crate::sync::ArcSwapOption;
 use crate::token::issued_token::Token;
+
+/// The maximum number of reports that are remembered. Without a limit, a server that says something
+/// else each time would fill the memory and the log.
+const MOST_REPORTS: usize = 64;
 
 /// The name of the cache. Every event and metric contains this name.
 #[derive(Debug)]
@@ -26,10 +31,14 @@ pub(crate) struct Telemetry {
     /// What is unusual about the last fetched token: in the lowest bit, whether its lifetime was a
     /// date; in the other bits, a [digest] of its missing scopes.
     findings: AtomicU64,
+    /// Hashes of what [`shut_out`](Self::shut_out) has reported.
+    reported: ArcSwapOption<BTreeSet<u64>>,
 }
 
 /// The reported result of a fetch.
 pub(crate) struct FetchSummary<'a> {
+    /// The span that [`Telemetry::fetch`] created for this fetch.
+    pub(crate) span: &'a Span,
     pub(crate) reason: Reason,
     pub(crate) duration: Duration,
     pub(crate) attempts: u32,
@@ -46,6 +55,7 @@ impl Telemetry {
         Self {
             cache,
             findings: AtomicU64::new(0),
+            reported: ArcSwapOption::empty(),
         }
     }
 
@@ -54,12 +64,15 @@ impl Telemetry {
     }
 
     /// Creates the span of a fetch. The span's parent is the span of the request that started the
-    /// fetch.
+    /// fetch. Only a fetch that fails sets the empty fields.
     pub(crate) fn fetch(&self, reason: Reason) -> Span {
         tracing::debug_span!(
             "token fetch",
             tower_auth.cache = &*self.cache,
             tower_auth.fetch.reason = reason.as_str(),
+            "error.type" = Empty,
+            otel.status_code = Empty,
+            otel.status_description = Empty,
         )
     }
 
@@ -97,18 +110,21 @@ impl Telemetry {
                 tower_auth.token.lifetime = lifetime.map(tracing::field::debug),
                 "a token was fetched",
             ),
-            Err(error) => tracing::warn!(
-                tower_auth.cache = &*self.cache,
-                tower_auth.fetch.reason = summary.reason.as_str(),
-                tower_auth.fetch.duration = ?summary.duration,
-                tower_auth.fetch.attempts = summary.attempts,
-                tower_auth.fetch.waiters = summary.waiters,
-                tower_auth.fetch.retry_in = summary.retry_in.map(tracing::field::debug),
-                "error.type" = error.type_name(),
-                error.message = %error,
-                http.response.status_code = error.status().map(|status| status.as_u16()),
-                "could not fetch a token",
-            ),
+            Err(error) => {
+                mark_failed(summary.span, error);
+                tracing::warn!(
+                    tower_auth.cache = &*self.cache,
+                    tower_auth.fetch.reason = summary.reason.as_str(),
+                    tower_auth.fetch.duration = ?summary.duration,
+                    tower_auth.fetch.attempts = summary.attempts,
+                    tower_auth.fetch.waiters = summary.waiters,
+                    tower_auth.fetch.retry_in = summary.retry_in.map(tracing::field::debug),
+                    "error.type" = error.type_name(),
+                    error.message = %error,
+                    http.response.status_code = error.status().map(|status| status.as_u16()),
+                    "could not fetch a token",
+                );
+            }
         }
         #[cfg(feature = "metrics")]
         self.record_fetch(summary);
@@ -135,11 +151,11 @@ impl Telemetry {
     }
 
     /// Reports that one resource refuses a token that other resources accept.
-    pub(crate) fn resource_refuses(&self, method: Option<&str>, origin: Option<&str>) {
+    pub(crate) fn resource_refuses(&self, method: Option<&str>, origin: Option<&ServerText>) {
         tracing::warn!(
             tower_auth.cache = &*self.cache,
             http.request.method = method,
-            tower_auth.request.origin = origin,
+            tower_auth.request.origin = origin.map(ServerText::as_str),
             "a resource refuses a token that the API accepts for other requests, so its refusals \
              cause fewer fetches; check which permission this resource requires, and whether one \
              replica of the API has wrong keys or a wrong clock",
@@ -148,12 +164,17 @@ impl Telemetry {
         self.count_limited_refusals();
     }
 
-    pub(crate) fn refusals_limited(&self, refused: u32, retry_in: Duration, scope: Option<&str>) {
+    pub(crate) fn refusals_limited(
+        &self,
+        refused: u32,
+        retry_in: Duration,
+        scope: Option<&ServerText>,
+    ) {
         tracing::warn!(
             tower_auth.cache = &*self.cache,
             tower_auth.refusals.count = refused,
             tower_auth.refusals.retry_in = ?retry_in,
-            tower_auth.token.scope = scope,
+            tower_auth.token.scope = scope.map(ServerText::as_str),
             "new tokens are refused again and again, so fetches are paused for a while; the likely \
              cause is an audience, an issuer or a scope that this API doesn't expect: compare \
              what the token source requests with the API's documentation",
@@ -199,7 +220,7 @@ impl Telemetry {
         if let Some(why) = not_saved.filter(|_| was_saved) {
             tracing::warn!(
                 tower_auth.cache = &*self.cache,
-                error.message = why,
+                error.message = why.as_str(),
                 "could not save the access token of a login, so each process that shares the login \
                  fetches its own",
             );
@@ -212,6 +233,27 @@ impl Telemetry {
             tower_auth.scope.missing = %bounded_list(missing),
             "the authorization server granted less scope than was requested, so the API may refuse requests \
              with a 403; allow the missing scopes for this client, or stop requesting them",
+        );
+    }
+
+    /// Warns once that an origin, an issuer or a scope isn't used because of what a server said.
+    pub(crate) fn shut_out(&self, why: impl Into<Message>) {
+        let why = why.into();
+        let mut hasher = DefaultHasher::new();
+        why.as_str().hash(&mut hasher);
+        let mut is_news = false;
+        self.reported.rcu(|reported| {
+            let mut reported = reported.as_deref().cloned().unwrap_or_default();
+            is_news = reported.len() < MOST_REPORTS && reported.insert(hasher.finish());
+            Some(Arc::new(reported))
+        });
+        if !is_news {
+            return;
+        }
+        tracing::warn!(
+            tower_auth.cache = &*self.cache,
+            error.message = why.as_str(),
+            "an origin, an issuer or a scope that a server named is not used",
         );
     }
 
@@ -247,7 +289,7 @@ impl Telemetry {
         tracing::warn!(
             tower_auth.cache = &*self.cache,
             tower_auth.store.operation = operation,
-            error.message = %sanitize(&error.to_string()),
+            error.message = %ServerText::new(&error.to_string()),
             "the shared store failed",
         );
         self.store(operation, "failed");
@@ -265,12 +307,7 @@ impl Telemetry {
     }
 
     #[cfg(feature = "fleet")]
-    pub(crate) fn value_ignored(
-        &self,
-        key: &str,
-        why: &'static str,
-        detail: Option<&dyn fmt::Display>,
-    ) {
+    pub(crate) fn value_ignored(&self, key: &str, why: &'static str, detail: Option<ServerText>) {
         tracing::warn!(
             tower_auth.cache = &*self.cache,
             tower_auth.store.key = key,
@@ -281,10 +318,10 @@ impl Telemetry {
     }
 
     #[cfg(feature = "fleet")]
-    pub(crate) fn foreign_lease(&self, what: &str) {
+    pub(crate) fn foreign_lease(&self, what: &ServerText) {
         tracing::warn!(
             tower_auth.cache = &*self.cache,
-            error.message = %sanitize(what),
+            error.message = %what,
             "replaced a lease in the shared store that no process of a fleet wrote",
         );
     }
@@ -324,6 +361,14 @@ impl Telemetry {
     }
 }
 
+/// Records the error as OpenTelemetry's conventions require. `tracing-opentelemetry` makes the
+/// span's status from the fields that start with `otel`.
+fn mark_failed(span: &Span, error: &Error) {
+    span.record("error.type", error.type_name());
+    span.record("otel.status_code", "ERROR");
+    span.record("otel.status_description", tracing::field::display(error));
+}
+
 /// Returns a hash that is never 0, and whose two lowest bits are 0.
 fn digest(scopes: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -345,7 +390,7 @@ fn bounded_list(names: &str) -> String {
         if !list.is_empty() {
             list.push(' ');
         }
-        list.push_str(&sanitize(name));
+        list.push_str(ServerText::new(name).as_str());
     }
     match rest.count() {
         0 => list,
@@ -358,7 +403,7 @@ mod with_metrics {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use metrics::{SharedString, counter, gauge, histogram};
+    use metrics::{Label, SharedString, counter, gauge, histogram};
 
     use super::{Error, FetchSummary, FetchedBy, Reason, Telemetry};
     use crate::quota::Quota;
@@ -369,9 +414,9 @@ mod with_metrics {
         }
 
         pub(super) fn count_failed_attempt(&self, reason: Reason, error: &Error) {
-            let (reason, outcome) = (reason.as_str(), error.type_name());
+            let (reason, error) = (reason.as_str(), error.type_name());
             counter!("tower_auth.fetch.attempts.failed",
-                "cache" => self.label(), "reason" => reason, "outcome" => outcome)
+                "cache" => self.label(), "reason" => reason, "error.type" => error)
             .increment(1);
         }
 
@@ -385,8 +430,15 @@ mod with_metrics {
             counter!("tower_auth.fetches",
                 "cache" => self.label(), "reason" => reason, "outcome" => outcome)
             .increment(1);
-            histogram!("tower_auth.fetch.duration", "cache" => self.label(), "reason" => reason)
-                .record(summary.duration);
+            let mut labels = vec![
+                Label::new("cache", self.label()),
+                Label::from_static_parts("reason", reason),
+            ];
+            // OpenTelemetry's conventions allow this label only on failures.
+            if let Err(error) = summary.outcome {
+                labels.push(Label::from_static_parts("error.type", error.type_name()));
+            }
+            histogram!("tower_auth.fetch.duration", labels).record(summary.duration);
             histogram!("tower_auth.fetch.waiters", "cache" => self.label(), "reason" => reason)
                 .record(summary.waiters as f64);
         }

@@ -18,6 +18,8 @@ use super::acquire::{Acquire, Lookup, Want};
 use super::builder::{FETCH_TIMEOUT, TokenCacheBuilder};
 use super::cache_inner::CacheInner;
 use super::expiry::{CachedToken, Freshness};
+#[cfg(feature = "fleet")]
+use super::fleet_coordinator::Coordinator;
 use super::published_state::PublishedState;
 use super::refusal_evidence::{Resource, SentRequest};
 use super::shutdown::Shutdown;
@@ -31,6 +33,7 @@ use crate::challenge::www_authenticate::Challenge;
 use crate::clock::{Clock, Moment};
 use crate::error::Error;
 use crate::origin::Origin;
+use crate::sanitize::ServerText;
 #[cfg(feature = "fleet")]
 use crate::source::store_key::StoreKey;
 use crate::source::token_source::{Reason, TokenSource};
@@ -86,6 +89,19 @@ impl TokenCache {
     }
 
     /// Returns a builder for a cache over `source` with custom settings.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use tower_auth::{Token, TokenCache};
+    ///
+    /// let cache = TokenCache::builder(|_| async { Token::bearer("secret") })
+    ///     .name("reports")
+    ///     .fetch_timeout(Duration::from_secs(5))
+    ///     .build();
+    /// ```
     pub fn builder(source: impl TokenSource) -> TokenCacheBuilder {
         TokenCacheBuilder::new(source)
     }
@@ -124,6 +140,20 @@ impl TokenCache {
     /// # Cancel safety
     ///
     /// Dropping the future loses nothing, because the fetch continues.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::{Reason, Token, TokenCache};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::Error> {
+    /// let source = |reason: Reason| async move { Token::bearer(reason.as_str()) };
+    /// let cache = TokenCache::new(source);
+    /// assert_eq!(cache.token().await?.secret(), "first");
+    /// // An operator has replaced the secret.
+    /// assert_eq!(cache.refresh_now().await?.secret(), "forced");
+    /// # Ok(()) }
+    /// ```
     #[doc(alias = "force")]
     #[doc(alias = "rotate")]
     pub fn refresh_now(&self) -> Acquire {
@@ -207,8 +237,9 @@ impl TokenCache {
             ..
         } = self.refuse(&refusal)
         {
+            let scope = token.scope().map(ServerText::new);
             self.telemetry()
-                .refusals_limited(tokens, wait, token.scope());
+                .refusals_limited(tokens, wait, scope.as_ref());
         }
     }
 
@@ -222,6 +253,22 @@ impl TokenCache {
     /// response that shows that the server accepted the token. A token that a server accepts after
     /// a refusal counts as accepted and refused by turns. For such a token, only 16 refusals in a
     /// row prove a revocation.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use http::StatusCode;
+    /// use tower_auth::{Token, TokenCache};
+    ///
+    /// /// Reports the response to a token that was sent without an `AuthLayer`.
+    /// fn report(cache: &TokenCache, token: &Token, status: StatusCode) {
+    ///     if status.is_success() {
+    ///         cache.accept(token);
+    ///     } else if status == StatusCode::UNAUTHORIZED {
+    ///         cache.reject(token);
+    ///     }
+    /// }
+    /// ```
     pub fn accept(&self, token: &Token) {
         self.accept_from(token.generation(), self.sent_unknown());
     }
@@ -235,6 +282,22 @@ impl TokenCache {
     }
 
     /// Returns the current status. Takes a lock for a short time.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::cache::Phase;
+    /// use tower_auth::{Error, Token, TokenCache};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::Error> {
+    /// let cache = TokenCache::new(|_| async {
+    ///     Err::<Token, _>(Error::permanent("the vault has no such role"))
+    /// });
+    /// assert!(cache.token().await.is_err());
+    /// assert_eq!(cache.status().phase(), Phase::Failed);
+    /// assert!(cache.status().last_error().is_some_and(Error::is_permanent));
+    /// # Ok(()) }
+    /// ```
     pub fn status(&self) -> Status {
         self.inner.update_gauges();
         self.inner.status()
@@ -287,11 +350,23 @@ impl TokenCache {
     ///
     /// # Cancel safety
     ///
-    /// The token may or may not be deleted. Other processes may wait up to 3 s for the lease.
+    /// The token may or may not be deleted.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::{Error, Token, TokenCache};
+    ///
+    /// /// Replaces a token that has leaked.
+    /// async fn replace(cache: &TokenCache) -> Result<Token, Error> {
+    ///     cache.forget_shared().await?;
+    ///     cache.refresh_now().await
+    /// }
+    /// ```
     #[cfg(feature = "fleet")]
     pub async fn forget_shared(&self) -> Result<(), Error> {
         match &self.inner.coordinator {
-            Some(coordinator) => coordinator.forget(&self.inner.telemetry).await,
+            Some(coordinator) => coordinator.forget().await,
             None => Ok(()),
         }
     }
@@ -312,6 +387,20 @@ impl TokenCache {
     ///
     /// The cache closes when the future is first polled. The remaining work runs on its own task.
     /// Dropping the future after its first poll changes nothing.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::{Token, TokenCache};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::Error> {
+    /// let cache = TokenCache::new(|_| async { Token::bearer("secret") });
+    /// cache.token().await?;
+    /// // After the last request:
+    /// cache.close().await;
+    /// assert!(cache.token().await.is_err_and(|error| error.is_closed()));
+    /// # Ok(()) }
+    /// ```
     pub async fn close(&self) {
         let mut changes = self.subscribe();
         let inner = &self.inner;
@@ -369,7 +458,8 @@ impl TokenCache {
     /// Passes the challenges of a refusal to the source. Returns whether another token would
     /// satisfy the challenges.
     pub(crate) fn challenged(&self, token: &Token, challenges: &[Challenge]) -> bool {
-        self.inner.source.challenged(token, challenges)
+        let challenged = || self.inner.source.challenged(token, challenges);
+        self.inner.while_calling(challenged)
     }
 
     /// Returns the origins that the source names for its tokens.
@@ -519,7 +609,10 @@ impl TokenCacheBuilder {
                 place: self.source.place(),
                 source: self.source,
                 #[cfg(feature = "fleet")]
-                coordinator: self.coordinator,
+                coordinator: self.fleet.map(|shared| {
+                    let (fleet, key) = *shared;
+                    Box::new(Coordinator::new(fleet, &key, Arc::clone(&self.name)))
+                }),
                 clock: self.clock,
                 limits: self.limits,
                 attempts: self.attempts,

@@ -26,6 +26,25 @@ use super::www_authenticate::Challenge;
 ///     })
 /// }
 /// ```
+///
+/// The parameters of the user's next login:
+///
+/// ```
+/// use tower_auth::challenge::StepUpChallenge;
+///
+/// fn next_login(wanted: &StepUpChallenge) -> Vec<(&'static str, String)> {
+///     let mut params = Vec::new();
+///     if wanted.is_insufficient_scope() {
+///         params.extend(wanted.scope().map(|scope| ("scope", scope.to_owned())));
+///     }
+///     if wanted.is_insufficient_user_authentication() {
+///         params.extend(wanted.acr_values().map(|acr| ("acr_values", acr.to_owned())));
+///         let seconds = wanted.max_age().map(|age| age.as_secs().to_string());
+///         params.extend(seconds.map(|seconds| ("max_age", seconds)));
+///     }
+///     params
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepUpChallenge {
     lack: Lack,

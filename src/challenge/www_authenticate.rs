@@ -33,6 +33,24 @@ use http::header::WWW_AUTHENTICATE;
 /// assert_eq!(challenges[1].scheme(), "DPoP");
 /// assert_eq!(challenges[1].param("algs"), Some("RS256 ES256"));
 /// ```
+///
+/// A message for developers:
+///
+/// ```
+/// use tower_auth::challenge::Challenge;
+///
+/// fn explain(challenge: &Challenge) -> String {
+///     let realm = challenge.realm().unwrap_or("the API");
+///     if challenge.is_insufficient_scope() {
+///         let scope = challenge.scope().unwrap_or_default();
+///         return format!("{realm:?} requires the scope {scope:?}");
+///     }
+///     if challenge.is_insufficient_user_authentication() {
+///         return format!("{realm:?} requires a stronger or newer login");
+///     }
+///     format!("{realm:?} refused the token: {:?}", challenge.error_description())
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Challenge {
     scheme: String,
@@ -81,12 +99,35 @@ impl Challenge {
 
     /// Returns whether the challenge has this scheme. Schemes are case-insensitive (RFC 9110
     /// §11.1).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::challenge::Challenge;
+    ///
+    /// /// Returns whether the server accepts tokens that are bound to a key.
+    /// fn accepts_dpop(challenges: &[Challenge]) -> bool {
+    ///     challenges.iter().any(|challenge| challenge.is_scheme("DPoP"))
+    /// }
+    /// ```
     pub fn is_scheme(&self, scheme: &str) -> bool {
         self.scheme.eq_ignore_ascii_case(scheme)
     }
 
     /// Returns the value that a challenge may have instead of parameters (RFC 9110 §11.2). An
     /// example is `YIIabc==` in `Negotiate YIIabc==`.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use http::HeaderMap;
+    /// use http::header::{HeaderValue, WWW_AUTHENTICATE};
+    /// use tower_auth::challenge::Challenge;
+    ///
+    /// let mut headers = HeaderMap::new();
+    /// headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Negotiate YIIabc=="));
+    /// assert_eq!(Challenge::parse(&headers)[0].token68(), Some("YIIabc=="));
+    /// ```
     pub fn token68(&self) -> Option<&str> {
         self.token68.as_deref()
     }
@@ -100,6 +141,21 @@ impl Challenge {
     }
 
     /// Returns the names and values of all parameters, as the server sent them (RFC 9110 §11.2).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use http::HeaderMap;
+    /// use http::header::{HeaderValue, WWW_AUTHENTICATE};
+    /// use tower_auth::challenge::Challenge;
+    ///
+    /// let mut headers = HeaderMap::new();
+    /// let field = r#"Digest realm="api", nonce=4f2a"#;
+    /// headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(field));
+    /// let challenges = Challenge::parse(&headers);
+    /// let params: Vec<_> = challenges[0].params().collect();
+    /// assert_eq!(params, [("realm", "api"), ("nonce", "4f2a")]);
+    /// ```
     pub fn params(&self) -> impl Iterator<Item = (&str, &str)> {
         let params = self.params.iter();
         params.map(|(name, value)| (name.as_str(), value.as_str()))

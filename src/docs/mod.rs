@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`how_it_works`] | What happens to a token and to a request, and what are the defaults? |
 //! | [`choosing`] | Which source fits my API? |
+//! | [`comparing`] | What do other libraries do, and where are they better? |
 //! | [`migrating`] | How do I migrate from my own code, `reqwest-middleware` or `oauth2`? |
 //! | [`composing`] | What is the right order of layers? |
 //! | [`in_a_service`] | Where does a service keep the client, and what does it do at startup and shutdown? |
@@ -20,6 +21,9 @@ pub mod how_it_works {}
 
 #[doc = include_str!("choosing.md")]
 pub mod choosing {}
+
+#[doc = include_str!("comparing.md")]
+pub mod comparing {}
 
 #[doc = include_str!("migrating.md")]
 pub mod migrating {}
@@ -53,5 +57,6 @@ pub mod fleet {}
 #[doc = include_str!("web_app.md")]
 pub mod web_app {}
 
-#[doc = include_str!("watching.md")]
+// The examples of `watching` need such crates too.
+#[cfg_attr(not(doctest), doc = include_str!("watching.md"))]
 pub mod watching {}

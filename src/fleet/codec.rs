@@ -2,7 +2,6 @@
 //! encoding contains everything that another process needs to use the token.
 
 use std::borrow::Cow;
-use std::io;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +14,8 @@ use crate::quota::Quota;
 use crate::source::token_source::DynTokenSource;
 use crate::token::extra_fields::ExtraFields;
 use crate::token::issued_token::{Expiry, RefreshHint, StoredAs, Token};
+use crate::token::secret_json;
+use crate::token::secret_text::SecretText;
 
 /// The maximum length of an encoded record in bytes, without the token's ID token and extra fields.
 /// This is several times the length of any token that fits in a header.
@@ -44,11 +45,8 @@ struct EncodedRecord<'a> {
 struct EncodedToken<'a> {
     #[serde(borrow)]
     form: StoredAs<'a>,
-    /// The secret is borrowed from the decrypted bytes, so no copy is left in memory. Only a secret
-    /// with a quotation mark or a backslash is copied. RFC 6750 allows neither character in a
-    /// header.
     #[serde(borrow)]
-    secret: Cow<'a, str>,
+    secret: SecretText<'a>,
     /// The time from the start of the fetch until the save.
     age: u64,
     /// The whole lifetime of the token, counted from the start of the fetch.
@@ -66,7 +64,7 @@ struct EncodedToken<'a> {
     #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
     quotas: Vec<EncodedQuota<'a>>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    id_token: Option<Cow<'a, str>>,
+    id_token: Option<SecretText<'a>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     extra: Option<Cow<'a, ExtraFields>>,
 }
@@ -169,42 +167,18 @@ pub(crate) fn encode(record: &SharedRecord, now: Moment) -> Result<Option<Encode
         },
         failure: failure.map(SharedFailure::encode),
     };
-    if length(&encoded)? > LONGEST {
+    let length = secret_json::length(&encoded).map_err(|_| NotShareable)?;
+    if length > LONGEST {
         return Err(NotShareable);
     }
     if let (Some(SharedToken { token, .. }), Some(encoded)) = (token, &mut encoded.token) {
-        encoded.id_token = token.id_token().map(Cow::from);
+        encoded.id_token = token.id_token().map(SecretText::from);
         encoded.extra = token.extra_fields().map(Cow::Borrowed);
     }
-    let length = length(&encoded)?;
-    if length > LONGEST_WITH_DETAILS {
-        return Err(NotShareable);
-    }
-    // The capacity is exact, because a buffer that grows leaves copies in memory that aren't
-    // zeroized.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(length));
-    serde_json::to_writer(&mut *bytes, &encoded).map_err(|_| NotShareable)?;
-    Ok(Some(Encoded { bytes, ttl }))
-}
-
-/// Returns the length of the JSON in bytes, without storing the JSON.
-fn length(encoded: &EncodedRecord<'_>) -> Result<usize, NotShareable> {
-    let mut length = Length(0);
-    serde_json::to_writer(&mut length, encoded).map_err(|_| NotShareable)?;
-    Ok(length.0)
-}
-
-/// A writer that only counts the bytes.
-struct Length(usize);
-
-impl io::Write for Length {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0 += bytes.len();
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+    let bytes = secret_json::encode(&encoded).map_err(|_| NotShareable)?;
+    match bytes.len() {
+        ..=LONGEST_WITH_DETAILS => Ok(Some(Encoded { bytes, ttl })),
+        _ => Err(NotShareable),
     }
 }
 
@@ -243,7 +217,7 @@ fn decode_token(
     now: Moment,
     source: &dyn DynTokenSource,
 ) -> Result<SharedToken, DecodeError> {
-    let secret = encoded.secret.as_ref();
+    let secret = &*encoded.secret;
     let token = match &encoded.form {
         StoredAs::Header { name, scheme } => Token::restore_in_header(name, scheme, secret),
         StoredAs::Query { name } => Token::query(name.as_ref(), secret),
@@ -268,7 +242,7 @@ fn decode_token(
         token = token.with_scope(scope.as_ref());
     }
     if let Some(id_token) = &encoded.id_token {
-        token = token.with_id_token(id_token.as_ref());
+        token = token.with_id_token(&**id_token);
     }
     if let Some(extra) = &encoded.extra {
         token = token.with_extra_fields(extra.clone().into_owned());

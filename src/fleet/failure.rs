@@ -7,6 +7,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Reply};
+use crate::sanitize::ServerText;
 
 /// How long a failure is kept for the processes that wait. They look at least once in 640 ms.
 const VALID_FOR: Duration = Duration::from_secs(2);
@@ -61,24 +62,15 @@ enum EncodedKind {
 }
 
 impl SharedFailure {
-    /// Makes the failure that this process shares.
-    pub(crate) fn new(error: &Error) -> Self {
-        let error = error.is_transient().then(|| error.clone());
+    /// Makes the failure that this process shares. `error` is `None` if the source panicked.
+    pub(crate) fn new(error: Option<&Error>) -> Self {
+        let error = error.filter(|error| error.is_transient()).cloned();
         let retry_after = error.as_ref().and_then(Error::retry_after);
         let retry_after = retry_after.unwrap_or_default().min(LONGEST_WAIT);
         Self {
             id: fastrand::u64(..),
             error,
             valid_for: VALID_FOR.max(retry_after),
-        }
-    }
-
-    /// Makes the failure of a process whose source panicked.
-    pub(crate) fn of_this_process() -> Self {
-        Self {
-            id: fastrand::u64(..),
-            error: None,
-            valid_for: VALID_FOR,
         }
     }
 
@@ -112,7 +104,7 @@ impl SharedFailure {
     }
 }
 
-pub(super) fn millis(span: Duration) -> u64 {
+pub(crate) fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -150,8 +142,8 @@ fn decode(encoded: &EncodedError<'_>, since_save: Duration) -> Option<Error> {
                 Some(status) => Some(StatusCode::from_u16(status).ok()?),
                 None => None,
             },
-            code: encoded.code.clone().map(Cow::into_owned),
-            description: encoded.description.clone().map(Cow::into_owned),
+            code: encoded.code.as_deref().map(ServerText::new),
+            description: encoded.description.as_deref().map(ServerText::new),
             retry_after,
             ..Reply::default()
         }),

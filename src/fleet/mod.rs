@@ -7,6 +7,8 @@ pub(crate) mod keyring;
 
 pub(crate) mod store;
 
+pub(crate) mod held_lease;
+
 pub(crate) mod settings;
 
 pub use crate::source::store_key::StoreKey;

@@ -72,6 +72,21 @@ impl Fleet {
     /// Shares tokens through unsealed files that only their owner can read. Use this constructor
     /// for command-line tools. Such tools would keep the sealing key in a file beside the tokens
     /// anyway.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # #[cfg(feature = "file")] {
+    /// use tower_auth::TokenCache;
+    /// use tower_auth::fleet::{FileStore, Fleet};
+    /// use tower_auth::oauth2::ClientCredentials;
+    ///
+    /// # fn example(id: String, secret: String) -> Result<(), tower_auth::Error> {
+    /// let fleet = Fleet::unsealed(FileStore::new("/home/me/.cache/my-app/tokens"));
+    /// let source = ClientCredentials::new("https://id.example.com/oauth/token", id, secret)?;
+    /// let cache = TokenCache::builder(source).fleet(fleet)?.build();
+    /// # Ok(()) } }
+    /// ```
     #[cfg(feature = "file")]
     pub fn unsealed(store: FileStore) -> Self {
         Self::of(store, Sealing::Plain)
@@ -112,13 +127,16 @@ impl Fleet {
     ///
     /// A lease lasts at most 3 s, and the process renews the lease during its fetch until the lease
     /// time has passed. So if a process dies during a fetch, another process gets the lease within
-    /// 3 s. A process waits for another process's lease for at most 1.5 times the lease time. The
-    /// wait ends earlier if the current token is about to expire. After the wait, the process
-    /// fetches without the lease.
+    /// 3 s. With a [store timeout](Self::store_timeout) of more than 1 s, a lease lasts for three store
+    /// timeouts instead of 3 s. A process waits for another process's lease for at most 1.5 times the
+    /// lease time. The wait ends earlier if the current token is about to expire. After the wait, the
+    /// process fetches without the lease.
     ///
-    /// With a [one-time grant](crate::TokenSource::has_one_time_grant), the lease lasts for the
-    /// lease time. The process renews the lease as long as its fetch takes, and no process fetches
-    /// without the lease.
+    /// With a [one-time grant](crate::TokenSource::has_one_time_grant), the lease lasts 3 s longer
+    /// than the lease time, from the moment on at which the process sends the grant. So a process
+    /// that stalls keeps its lease during its fetch, if the lease time is at least the [client's
+    /// timeout](crate::oauth2::Client::timeout). The process renews the lease as long as its fetch
+    /// takes, and no process fetches without the lease.
     #[must_use]
     pub fn lease_time(mut self, time: Duration) -> Self {
         self.lease_time = time;

@@ -13,7 +13,9 @@ use serde_json::{Map, Number, Value};
 
 use super::content_coding::Undecoded;
 use super::json_pointer;
-use super::redact::Redactor;
+use crate::token::form;
+use crate::token::redact::Redactor;
+use crate::token::secret_json::SecretJson;
 
 /// A value of a body. Every string is stored as a secret, because any string may be a token.
 #[derive(Default)]
@@ -100,11 +102,8 @@ pub(crate) fn parse_form(body: &[u8], is_complete: bool) -> ParsedBody {
         true => Some(body.len()),
         false => body.iter().rposition(|&b| b == b'&'),
     };
-    let pairs = form_urlencoded::parse(body.get(..end.unwrap_or_default()).unwrap_or_default());
-    let fields = pairs.map(|(name, value)| {
-        let value = SecretString::from(value.into_owned());
-        (name.into_owned(), BodyValue::Text(value))
-    });
+    let pairs = form::parse(body.get(..end.unwrap_or_default()).unwrap_or_default());
+    let fields = pairs.map(|(name, value)| (name, BodyValue::Text(value)));
     // Excludes other text, such as HTML or JSON.
     let is_plain = |b: &u8| !b.is_ascii_control() && !b"<>{}\"".contains(b);
     let malformed = if body.is_empty() {
@@ -169,13 +168,13 @@ impl BodyValue {
     pub(crate) fn members_as_json(
         &self,
         is_left_out: &dyn Fn(&str, &Self) -> bool,
-    ) -> Vec<(String, Value)> {
+    ) -> Vec<(String, SecretJson)> {
         let Self::Object(members) = self else {
             return Vec::new();
         };
         let members = members.iter().filter_map(|(name, value)| {
             let json = value.to_json(&inside("", name), is_left_out)?;
-            Some((name.clone(), json))
+            Some((name.clone(), json.into()))
         });
         members.collect()
     }

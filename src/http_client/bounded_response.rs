@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::SystemTime;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use http_body::Body;
 use secrecy::SecretString;
@@ -15,11 +15,11 @@ use zeroize::{Zeroize, Zeroizing};
 use super::body_value::Malformed;
 use super::content_coding::{self, DecodeError, Undecoded};
 use super::default_transport::no_response;
-use super::redact::Redactor;
 use super::response_fields::ResponseFields;
 use super::token_response_format::TokenResponseFormat;
 use super::transport::RawResponse;
 use crate::error::{BoxError, Error, Kind, Reply};
+use crate::token::redact::Redactor;
 
 /// The limit of a body in bytes. Tokens are sent in headers, which servers limit to 8 to 16 KiB.
 /// The body's limit leaves room for three tokens of that size: an access token, a refresh token and
@@ -220,14 +220,14 @@ where
             continue;
         };
         let left = limit - bytes.len();
-        if data.remaining() > left {
-            append(bytes, &data.slice(..left));
-            return Err(ReadError::TooLong(status));
-        }
-        append(bytes, &data);
+        let is_too_long = data.len() > left;
+        append(bytes, &data[..data.len().min(left)]);
         // Zeroizes the transport's bytes, unless another owner shares them.
         if let Ok(mut data) = data.try_into_mut() {
             data.as_mut().zeroize();
+        }
+        if is_too_long {
+            return Err(ReadError::TooLong(status));
         }
     }
     Ok(())

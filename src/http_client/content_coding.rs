@@ -8,8 +8,7 @@ use zeroize::Zeroizing;
 
 #[cfg(feature = "gzip")]
 use super::gzip::{self, GzipError};
-use super::redact::Redactor;
-use crate::sanitize::sanitize;
+use crate::token::redact::Redactor;
 
 /// The codings that every request accepts. Without `Accept-Encoding`, a server may choose any coding
 /// (RFC 9110 §12.5.3).
@@ -21,8 +20,7 @@ pub(crate) const ACCEPTED: &str = if cfg!(feature = "gzip") {
 
 /// The maximum number of codings of one body. Without a limit, a server could name thousands of
 /// codings for a small body that decodes to itself.
-#[cfg(feature = "gzip")]
-const MOST_CODINGS: usize = 5;
+const MOST_CODINGS: usize = if cfg!(feature = "gzip") { 5 } else { 0 };
 
 /// By how many bytes an encoded body may exceed the limit of the decoded body. Compression makes
 /// some data longer.
@@ -53,6 +51,24 @@ pub(crate) enum DecodeError {
     Undecoded(Undecoded),
 }
 
+/// The registered codings, except `identity`, which is no coding (IANA's HTTP Content Coding
+/// Registry). Some servers send another name, such as the charset `utf-8`, with a body that has no
+/// coding. Like browsers, this crate then reads the body as it is.
+const REGISTERED: [&str; 12] = [
+    "aes128gcm",
+    "br",
+    "compress",
+    "dcb",
+    "dcz",
+    "deflate",
+    "exi",
+    "gzip",
+    "pack200-gzip",
+    "x-compress",
+    "x-gzip",
+    "zstd",
+];
+
 /// Decodes a body in place. The result of each decoding is at most `limit` bytes long. After an
 /// error, the body contains the part that could be decoded. If nothing could be decoded, the body
 /// is unchanged.
@@ -62,25 +78,29 @@ pub(crate) fn decode(
     body: &mut Zeroizing<Vec<u8>>,
     limit: usize,
 ) -> Result<(), DecodeError> {
-    let codings = codings(headers);
+    let (codings, others) = codings(headers);
     // A response without a body, such as a 204, may also name a coding.
-    if codings.is_empty() || body.is_empty() {
+    if body.is_empty() {
         return Ok(());
     }
     let is_gzip = codings.iter().all(|coding| is_gzip(coding));
+    let is_decodable = is_gzip && codings.len() <= MOST_CODINGS;
     #[cfg(feature = "gzip")]
-    if is_gzip && codings.len() <= MOST_CODINGS {
-        return decode_gzip(codings.len(), body, limit);
+    if is_decodable {
+        decode_gzip(codings.len(), body, limit)?;
+    }
+    if is_decodable && (others.is_empty() || is_text(body)) {
+        return Ok(());
     }
     Err(DecodeError::Undecoded(Undecoded::Unsupported {
         codings: lines(headers).join(", "),
-        is_gzip,
+        is_gzip: is_gzip && others.is_empty(),
     }))
 }
 
 /// Returns the limit of the encoded body, if `limit` is the limit of the decoded body.
 pub(crate) fn encoded_limit(headers: &HeaderMap, limit: usize) -> usize {
-    match codings(headers).is_empty() {
+    match codings(headers).0.is_empty() {
         true => limit,
         false => limit + OVERHEAD,
     }
@@ -91,7 +111,7 @@ impl Undecoded {
     pub(crate) fn what(&self, redactor: &Redactor) -> String {
         match self {
             Self::Unsupported { codings, is_gzip } => {
-                let codings = sanitize(&redactor.redact(codings));
+                let codings = redactor.redact(codings);
                 let remedy = match (cfg!(feature = "gzip"), is_gzip) {
                     (false, true) => {
                         "the request accepts no coding; enable the feature `gzip`, or set a \
@@ -117,16 +137,22 @@ impl Undecoded {
     }
 }
 
-/// Returns the codings in the order in which the server applied them, without `identity`, which is
-/// no coding. Names are case-insensitive (RFC 9110 §8.4.1).
-fn codings(headers: &HeaderMap) -> Vec<String> {
+/// Returns the registered codings in the order in which the server applied them, and then the other
+/// names. Leaves out `identity`. Names are case-insensitive (RFC 9110 §8.4.1).
+fn codings(headers: &HeaderMap) -> (Vec<String>, Vec<String>) {
     let lines = lines(headers);
     lines
         .iter()
         .flat_map(|line| line.split(','))
         .map(|coding| coding.trim().to_ascii_lowercase())
         .filter(|coding| !matches!(coding.as_str(), "" | "identity"))
-        .collect()
+        .partition(|coding| REGISTERED.contains(&coding.as_str()))
+}
+
+/// Returns whether the body is text. A body that has a coding contains control characters.
+fn is_text(body: &[u8]) -> bool {
+    let is_control = |byte: &u8| byte.is_ascii_control() && !byte.is_ascii_whitespace();
+    !body.iter().any(is_control)
 }
 
 fn lines(headers: &HeaderMap) -> Vec<Cow<'_, str>> {

@@ -15,11 +15,11 @@ use zeroize::Zeroizing;
 use super::bounded_response::{DEADLINE, EndpointResponse, PartialResponse, ReadError};
 use super::endpoint_kind::EndpointKind;
 use super::endpoint_url::EndpointUrl;
-use super::redact::Redactor;
 use super::token_response::{UnjudgedResponse, WantedToken};
 use super::token_response_format::TokenResponseFormat;
 use super::transport::DynTransport;
 use crate::error::{Error, Kind};
+use crate::token::redact::Redactor;
 
 /// The default timeout of a request. A server issues a token within milliseconds. Within 10 s, TCP
 /// repeats a failed connection attempt three times.

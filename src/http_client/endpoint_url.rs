@@ -7,14 +7,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::Uri;
 use http::uri::Scheme;
+use zeroize::Zeroizing;
 
 use super::endpoint_kind::EndpointKind;
 use super::transport::DynTransport;
 use crate::error::{Error, Kind};
 use crate::origin::{is_secure, port_fault};
-use crate::sanitize::sanitize;
+use crate::sanitize::ServerText;
 #[cfg(feature = "fleet")]
 use crate::source::store_key::StoreKey;
 
@@ -227,6 +229,7 @@ impl TryFrom<&str> for EndpointUrl {
     fn try_from(url: &str) -> Result<Self, Error> {
         let uri = parse(THE_ADDRESS, url)?;
         if let Some(host) = cleartext(&uri) {
+            let host = ServerText::new(host);
             let what = format!(
                 "is http to `{host}`, so the client secret could be read in transit; use https, \
                  or `EndpointUrl::danger_allow_http` if something else encrypts the connection"
@@ -267,6 +270,7 @@ pub(crate) fn secure(what: &str, url: &str) -> Result<Uri, Error> {
     match cleartext(&uri) {
         None => Ok(uri),
         Some(host) => {
+            let host = ServerText::new(host);
             let why = format!("is http to `{host}`, so data could be read in transit; use https");
             Err(bad(what, why))
         }
@@ -290,7 +294,9 @@ fn parse(what: &str, url: &str) -> Result<Uri, Error> {
     if let Some(fault) = port_fault(url) {
         return Err(bad(&fault));
     }
-    let uri: Uri = url.parse().map_err(|_| {
+    // The query may contain a key. Dropping the last clone of the URI zeroizes this buffer.
+    let bytes = Bytes::from_owner(Zeroizing::new(url.as_bytes().to_vec()));
+    let uri = Uri::from_maybe_shared(bytes).map_err(|_| {
         // `Uri` rejects a host with a path, such as `id.example.com/token`.
         let is_without_scheme = !url.contains("://") && is_valid(&format!("https://{url}"));
         bad(if is_without_scheme {
@@ -324,7 +330,7 @@ fn is_valid(url: &str) -> bool {
 }
 
 /// Makes a server's address safe to print: replaces each part that may be a secret with `…`.
-pub(crate) fn sanitize_url(address: &str) -> String {
+pub(crate) fn sanitize_url(address: &str) -> ServerText {
     let end = address.find(['?', '#']).unwrap_or(address.len());
     let (address, rest) = address.split_at(end);
     let mark = rest.get(..1).unwrap_or_default();
@@ -332,8 +338,8 @@ pub(crate) fn sanitize_url(address: &str) -> String {
     let (scheme, rest) = address.split_once("//").unwrap_or(("", address));
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     match authority.rsplit_once('@') {
-        Some((_, host)) => sanitize(&format!("{scheme}//…@{host}{path}{mark}{more}")),
-        None => sanitize(&format!("{address}{mark}{more}")),
+        Some((_, host)) => ServerText::new(&format!("{scheme}//…@{host}{path}{mark}{more}")),
+        None => ServerText::new(&format!("{address}{mark}{more}")),
     }
 }
 

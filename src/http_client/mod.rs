@@ -1,7 +1,5 @@
 //! The crate's own HTTP client, for token endpoints, logins and metadata.
 
-pub(crate) mod redact;
-
 pub(crate) mod retry_after;
 
 pub(crate) mod quota_headers;
@@ -14,6 +12,8 @@ pub(crate) mod content_coding;
 pub(crate) mod json_pointer;
 
 pub(crate) mod invalid_text;
+
+pub(crate) mod huge_number;
 
 pub(crate) mod body_value;
 

@@ -5,9 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::HeaderMap;
 
-use super::redact::Redactor;
 use crate::quota::{MOST_BUCKETS, Quota};
-use crate::sanitize::sanitize_unbounded;
+use crate::token::redact::Redactor;
 
 /// Auth0's headers and the owner of each quota. Each header contains one or more quotas, for
 /// example `b=per_hour;q=10;r=7;t=3540`.
@@ -122,7 +121,7 @@ impl<'a> QuotaHeaders<'a> {
             .filter_map(|line| line.to_str().ok())
             // Ignores a line with a secret. Checks the whole line, because a secret may contain the
             // separators.
-            .filter(|line| redactor.redact(line) == sanitize_unbounded(line))
+            .filter(|line| !redactor.finds_in(line))
             .flat_map(|line| line.split(','))
             .take(2 * MOST_BUCKETS)
             .map(Item::read)

@@ -14,15 +14,16 @@ use super::body_value::{BodyValue, Malformed};
 use super::bounded_response::{EndpointResponse, unusable};
 use super::granted_scope;
 use super::quota_headers;
-use super::redact::Redactor;
 use super::response_fields::{FieldValue, ResponseFields, is_registered};
 use super::retry_after;
 use super::token_response_format::TokenResponseFormat;
 use crate::error::{Error, Kind, Reply};
 use crate::quota::Quota;
+use crate::sanitize::ServerText;
 use crate::token::extra_fields::ExtraFields;
 use crate::token::issued_token::{Expiry, MAX_LIFETIME, Token};
 use crate::token::jwt;
+use crate::token::redact::Redactor;
 
 /// The lifetime of a token if neither the response nor the token specifies a lifetime. The examples
 /// of RFC 6749 §5.1 and the tokens of most servers have this lifetime.
@@ -312,7 +313,7 @@ impl EndpointResponse {
 
     fn denied(&self, fields: &ResponseFields, redactor: &Redactor) -> Error {
         let reply = self.reply(fields, redactor);
-        let message = match reply.code.as_deref() {
+        let message = match reply.code.as_ref().map(ServerText::as_str) {
             Some("invalid_client") => {
                 "the token endpoint rejected this client; check the id and the secret or key, and \
                  whether the server expects the secret in the body or as basic authentication"
@@ -329,7 +330,7 @@ impl EndpointResponse {
         let code = fields.error.text().map(|code| {
             if is_registered(code) || requires_login(code) {
                 // Keeps a known code unchanged, because such a code is no secret.
-                code.to_owned()
+                ServerText::new(code)
             } else {
                 redactor.redact(code)
             }
@@ -346,7 +347,7 @@ impl EndpointResponse {
     }
 
     /// Returns what a refusal says in fields that no RFC defines.
-    fn remarks(&self, fields: &ResponseFields, redactor: &Redactor) -> Option<String> {
+    fn remarks(&self, fields: &ResponseFields, redactor: &Redactor) -> Option<ServerText> {
         let status = self.status.as_str();
         let remarks = self.format.remarks(fields).into_iter();
         let remarks = remarks.filter(|(_, text)| text.expose_secret() != status);
@@ -356,7 +357,7 @@ impl EndpointResponse {
                 format!("{}: {text}", redactor.redact(&name))
             })
             .collect();
-        (!remarks.is_empty()).then(|| remarks.join("; "))
+        (!remarks.is_empty()).then(|| ServerText::new(&remarks.join("; ")))
     }
 
     fn malformed(&self, malformed: &Malformed, redactor: &Redactor) -> Error {
@@ -448,8 +449,9 @@ fn read_token(
     let refresh_in = refresh_in.filter(|after| !after.is_zero());
     let scope = match &fields.scope {
         FieldValue::Text(scope) if !scope.expose_secret().trim().is_empty() => {
-            // Redacted, because the scope is printed and logged.
-            Scope::Granted(redactor.redact(&format.scope_of(scope.expose_secret())))
+            // Redacted, because programs print the scope.
+            let scope = redactor.redact_whole(scope.expose_secret());
+            Scope::Granted(format.scope_of(&scope))
         }
         FieldValue::Absent | FieldValue::Null | FieldValue::Text(_) => Scope::AsRequested,
         FieldValue::Number(_) | FieldValue::Empty | FieldValue::Other => Scope::Unknown,

@@ -5,6 +5,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
 use super::body_value::{BodyValue, Malformed, parse_form, parse_json};
+use super::huge_number;
 use super::invalid_text;
 use super::json_pointer::pointer_setters;
 use super::refresh_token_search;
@@ -108,6 +109,19 @@ use crate::token::extra_fields::ExtraFields;
 ///     .refresh_at(format!("{url}refresh_token"))?
 ///     .response_format(format);
 /// # Ok(()) }
+/// ```
+///
+/// # A server that puts its tokens into an object
+///
+/// ```
+/// use tower_auth::oauth2::TokenResponseFormat;
+///
+/// let format = TokenResponseFormat::new()
+///     .access_token_field("/data/access_token")?
+///     .refresh_token_field("/data/refresh_token")?
+///     .id_token_field("/data/id_token")?
+///     .expires_in_field("/data/expires_in")?;
+/// # Ok::<(), tower_auth::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 #[must_use]
@@ -319,11 +333,14 @@ impl TokenResponseFormat {
         (fields, parsed.malformed)
     }
 
-    /// Reads JSON. Invalid text is replaced, except in a token.
+    /// Reads JSON. Invalid text is replaced, except in a token. Numbers that are too large are also
+    /// replaced.
     fn read_json(&self, body: &[u8]) -> (ResponseFields, Option<Malformed>) {
         let parsed = parse_json(body);
         if parsed.malformed == Some(Malformed::NotJson) {
-            let replaced = parse_json(&invalid_text::replace(body));
+            let mut replaced = invalid_text::replace(body);
+            huge_number::replace(&mut replaced);
+            let replaced = parse_json(&replaced);
             let fields = self.fields(replaced.value);
             let tokens = [
                 &fields.access_token,

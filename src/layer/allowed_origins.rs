@@ -5,12 +5,25 @@ use std::sync::OnceLock;
 use super::auth_request::AuthRequest;
 use crate::error::{Error, Kind};
 use crate::origin::{Origin, OriginDigest, authority_port_fault, is_secure};
+use crate::sanitize::ServerText;
 
 impl Origin {
     /// Returns the origin that a request is sent to, or `None` if the request's URI is only a path.
     ///
     /// Use this function as the key of `Tenants` (feature `tenants`) to give each origin its own
     /// credential.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use http::Request;
+    /// use tower_auth::Origin;
+    ///
+    /// let request = Request::get("https://api.example.com/v1").body(())?;
+    /// assert_eq!(Origin::of(&request), Some("https://api.example.com".parse()?));
+    /// assert_eq!(Origin::of(&Request::get("/v1").body(())?), None);
+    /// # Ok::<(), tower_auth::BoxError>(())
+    /// ```
     pub fn of<Req>(request: &Req) -> Option<Self>
     where
         Req: AuthRequest,
@@ -176,8 +189,9 @@ impl AllowedOrigins {
 
     #[cold]
     fn denied(&self, request: &impl AuthRequest) -> Error {
-        let scheme = request.scheme().unwrap_or("(no scheme)");
-        let host = request.host().unwrap_or("(no host)");
+        // The address may come from a server, such as a link to the next page.
+        let scheme = ServerText::new(request.scheme().unwrap_or("(no scheme)"));
+        let host = ServerText::new(request.host().unwrap_or("(no host)"));
         let port = request
             .port()
             .map(|port| format!(":{port}"))

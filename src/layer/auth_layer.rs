@@ -71,6 +71,23 @@ impl AuthLayer {
 
     /// Returns the layer's cache. Use the cache to get the same token for another purpose, such as
     /// a WebSocket.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use tower_auth::{AuthLayer, Token};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::Error> {
+    /// let layer = AuthLayer::new(|_| async { Token::bearer("secret") })
+    ///     .only_to(["https://api.example.com"])?;
+    /// // At startup:
+    /// layer.cache().ready(Duration::from_secs(2)).await?;
+    /// // For a WebSocket:
+    /// let token = layer.cache().token().await?;
+    /// # Ok(()) }
+    /// ```
     pub fn cache(&self) -> &TokenCache {
         &self.shared.settings.cache
     }

@@ -32,6 +32,47 @@ use crate::token::request_head::RequestHead;
 /// assert_eq!(host_of(&request).as_deref(), Some("api.example.com"));
 /// # Ok::<(), http::Error>(())
 /// ```
+///
+/// A request type of your own, around `http::Request`:
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::{HeaderMap, Method, Request};
+/// use tower_auth::Error;
+/// use tower_auth::layer::AuthRequest;
+///
+/// struct Numbered {
+///     number: u64,
+///     inner: Request<Bytes>,
+/// }
+///
+/// impl AuthRequest for Numbered {
+///     type Copy = (u64, <Request<Bytes> as AuthRequest>::Copy);
+///
+///     fn headers(&self) -> &HeaderMap { self.inner.headers() }
+///     fn headers_mut(&mut self) -> &mut HeaderMap { self.inner.headers_mut() }
+///     fn method(&self) -> &Method { self.inner.method() }
+///     fn path(&self) -> &str { self.inner.path() }
+///     fn query(&self) -> Option<&str> { self.inner.query() }
+///     fn scheme(&self) -> Option<&str> { self.inner.scheme() }
+///     fn host(&self) -> Option<&str> { self.inner.host() }
+///     fn port(&self) -> Option<u16> { self.inner.port() }
+///     fn authority(&self) -> Option<&str> { self.inner.authority() }
+///     fn has_query(&self, name: &str) -> bool { self.inner.has_query(name) }
+///
+///     fn set_query(&mut self, name: &str, pair: &str) -> Result<(), Error> {
+///         self.inner.set_query(name, pair)
+///     }
+///
+///     fn record(&mut self, limit: usize) -> Option<Self::Copy> {
+///         Some((self.number, self.inner.record(limit)?))
+///     }
+///
+///     fn replay((number, copy): Self::Copy) -> Option<Self> {
+///         Some(Self { number, inner: Request::replay(copy)? })
+///     }
+/// }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "the layer can't authenticate requests of type `{Self}`",
     label = "this type doesn't implement `AuthRequest`",

@@ -23,6 +23,31 @@ use crate::origin;
 ///     reason.map(ToString::to_string)
 /// }
 /// ```
+///
+/// A response type of your own, around `http::Response`:
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use http::{Extensions, HeaderMap, Response, StatusCode};
+/// use tower_auth::layer::AuthResponse;
+///
+/// struct Timed<B> {
+///     took: Duration,
+///     inner: Response<B>,
+/// }
+///
+/// impl<B> AuthResponse for Timed<B> {
+///     fn status(&self) -> StatusCode { self.inner.status() }
+///     fn headers(&self) -> &HeaderMap { self.inner.headers() }
+///     fn extensions(&self) -> &Extensions { self.inner.extensions() }
+///     fn extensions_mut(&mut self) -> &mut Extensions { self.inner.extensions_mut() }
+///
+///     fn answered_by(&self) -> Option<(&str, &str, Option<u16>)> {
+///         self.inner.answered_by()
+///     }
+/// }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "the layer can't read responses of type `{Self}`",
     label = "this type doesn't implement `AuthResponse`",
@@ -46,6 +71,20 @@ pub trait AuthResponse {
     /// another origin.
     fn answered_by(&self) -> Option<(&str, &str, Option<u16>)> {
         None
+    }
+
+    /// Removes the query parameters of this name from the URL that the response contains, if any.
+    ///
+    /// The layer calls this method if the credential is a key in the query, because clients put the
+    /// URL of a response into later errors. The default implementation returns the response
+    /// unchanged.
+    #[must_use]
+    fn without_query(self, name: &str) -> Self
+    where
+        Self: Sized,
+    {
+        let _ = name;
+        self
     }
 
     /// Returns the extensions.

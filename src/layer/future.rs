@@ -144,7 +144,9 @@ where
                 ..
             } => match response.poll(cx) {
                 Poll::Pending => Poll::Pending,
-                Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+                Poll::Ready(Err(error)) => {
+                    Poll::Ready(Err(sent_token.error_without_key(error.into())))
+                }
                 Poll::Ready(Ok(response)) if sent_token.is_usual(&response) => {
                     Poll::Ready(Ok(response))
                 }
@@ -228,8 +230,15 @@ where
                     ControlFlow::Continue(take(unsent).ready(Arc::clone(cached)))
                 }
                 StateProj::Sending { response, sent } => {
-                    let response = ready!(response.poll(cx)).map_err(Into::into)?;
-                    take(sent).outcome(response)
+                    let response = ready!(response.poll(cx));
+                    let sent = take(sent);
+                    match response {
+                        Ok(response) => sent.outcome(response),
+                        Err(error) => {
+                            let error = sent.sent_token.error_without_key(error.into());
+                            return Poll::Ready(Err(error));
+                        }
+                    }
                 }
                 StateProj::Passing { response } => {
                     return response.poll(cx).map_err(Into::into);

@@ -35,8 +35,9 @@ pub(crate) struct SentToken {
     /// - The token doesn't go in a header.
     /// - The header value is made for each request.
     pub(crate) header: Option<(HeaderName, HeaderValue)>,
-    /// Whether the user has set a refusal rule. If so, the layer must check every response.
-    has_own_rule: bool,
+    /// Whether the layer must look at every response. The user has set a refusal rule, or the
+    /// response's URL contains the key.
+    has_no_usual_response: bool,
 }
 
 impl SentToken {
@@ -61,11 +62,12 @@ impl SentToken {
             Place::Header(name) if !settings.replace_existing => Some(name.clone()),
             Place::Header(_) | Place::Query(_) | Place::Cookie => None,
         };
+        let is_in_query = matches!(cached.token().place(), Place::Query(_));
         Arc::new(Self {
             settings: Arc::clone(settings),
             cached,
             header: name.zip(value),
-            has_own_rule: settings.refusal_rules.also.is_some(),
+            has_no_usual_response: is_in_query || settings.refusal_rules.also.is_some(),
         })
     }
 
@@ -100,7 +102,7 @@ impl SentToken {
     pub(crate) fn is_usual(&self, response: &impl AuthResponse) -> bool {
         response.status().is_success()
             && self.cached.is_accepted()
-            && !self.has_own_rule
+            && !self.has_no_usual_response
             && !is_unauthenticated(response)
     }
 }

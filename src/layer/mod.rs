@@ -41,6 +41,8 @@ pub(crate) mod settings;
 
 pub(crate) mod local_credential;
 
+mod without_key;
+
 pub(crate) mod attach;
 
 pub(crate) mod request_state;

@@ -28,6 +28,14 @@ pub(crate) fn target(path: &str, query: Option<&str>, name: &str, pair: &str) ->
     target
 }
 
+/// Returns the query without the pairs of this name, or `None` if no pair is left.
+#[cfg(feature = "reqwest")]
+pub(crate) fn without(query: Option<&str>, name: &str) -> Option<String> {
+    let others = pairs(query).filter(|other| !is_named(other, name));
+    let others: Vec<_> = others.collect();
+    (!others.is_empty()).then(|| others.join("&"))
+}
+
 /// Returns the maximum number of bytes that [`push_replaced`] pushes.
 fn length(query: Option<&str>, pair: &str) -> usize {
     query.map_or(0, |query| query.len() + 1) + pair.len()

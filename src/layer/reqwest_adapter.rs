@@ -1,9 +1,10 @@
 //! Implements [`AuthRequest`] and [`AuthResponse`] for reqwest's requests and responses.
 
-use std::fmt;
+use std::{fmt, mem};
 
 use http::header::HeaderMap;
 use http::{Extensions, Method, StatusCode};
+use reqwest::{ResponseBuilderExt, Url};
 
 use super::auth_request::AuthRequest;
 use super::auth_response::AuthResponse;
@@ -100,6 +101,14 @@ impl fmt::Debug for ReqwestCopy {
     }
 }
 
+/// Removes all parameters of this name from the query of a URL.
+pub(super) fn remove_query(url: &mut Url, name: &str) {
+    if query::contains(url.query(), name) {
+        let others = query::without(url.query(), name);
+        url.set_query(others.as_deref());
+    }
+}
+
 impl AuthResponse for reqwest::Response {
     fn status(&self) -> StatusCode {
         self.status()
@@ -113,6 +122,22 @@ impl AuthResponse for reqwest::Response {
         let url = self.url();
         let host = url.host_str().filter(|host| *host != UNKNOWN_HOST)?;
         Some((url.scheme(), host, url.port()))
+    }
+
+    fn without_query(self, name: &str) -> Self {
+        if !query::contains(self.url().query(), name) {
+            return self;
+        }
+        let mut url = self.url().clone();
+        remove_query(&mut url, name);
+        // A `reqwest::Response` takes its URL from the extensions of an `http::Response`.
+        let Ok(mut with_url) = http::Response::builder().url(url).body(()) else {
+            return self;
+        };
+        let mut response = http::Response::<reqwest::Body>::from(self);
+        let url = mem::take(with_url.extensions_mut());
+        response.extensions_mut().extend(url);
+        response.into()
     }
 
     fn extensions(&self) -> &Extensions {

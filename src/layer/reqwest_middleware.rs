@@ -15,6 +15,7 @@ use tower_service::Service;
 
 use super::auth_layer::AuthLayer;
 use crate::error::{BoxError, Error};
+use crate::sanitize::ErrorText;
 
 /// Adds an [`AuthLayer`] to a [`reqwest_middleware`] chain.
 ///
@@ -26,7 +27,8 @@ use crate::error::{BoxError, Error};
 ///
 /// # Errors
 ///
-/// Errors of the inner chain are returned unchanged. An [`Error`] of this crate becomes a
+/// Errors of the inner chain are returned unchanged, except for a credential in the query. Such an
+/// error [loses the credential](crate::Auth#errors). An [`Error`] of this crate becomes a
 /// [`reqwest_middleware::Error::Middleware`]; `downcast_ref` returns the original error.
 ///
 /// # Example
@@ -101,8 +103,11 @@ fn unbox(error: BoxError) -> reqwest_middleware::Error {
         Ok(below) => *below,
         Err(error) => reqwest_middleware::Error::middleware(match error.downcast::<Error>() {
             Ok(ours) => *ours,
-            // The service returns no other error type.
-            Err(other) => Error::other(other),
+            Err(other) => match other.downcast::<ErrorText>() {
+                Ok(text) => return reqwest_middleware::Error::middleware(*text),
+                // The service returns no other error type.
+                Err(other) => Error::other(other),
+            },
         }),
     }
 }

@@ -1,4 +1,4 @@
-//! Decides whether a response came from an origin other than the request's origin.
+//! Finds out whether a response came from an origin other than the request's origin.
 //!
 //! A client that follows redirects may return the response of another origin. The other origin did
 //! not receive the token, so its response says nothing about the token.
@@ -23,31 +23,30 @@ pub(crate) struct ResponseOrigin {
 }
 
 impl ResponseOrigin {
-    /// Returns whether the response is known to come from an origin other than `sent_to`.
+    /// Returns the origin that sent the response, if it is known to be another than `sent_to`.
     #[cold]
-    pub(crate) fn is_elsewhere(
+    pub(crate) fn elsewhere(
         &self,
         response: &impl AuthResponse,
         sent_to: OriginDigest,
         allowed_origins: &AllowedOrigins,
-    ) -> bool {
+    ) -> Option<String> {
         let uri = match &self.answered_by {
             Some(answered_by) => match answered_by(response.extensions()) {
                 Some(uri) => Some(uri),
-                None => return false,
+                None => return None,
             },
             None => None,
         };
         let by_user = uri.as_ref().and_then(origin::parts_of);
-        let Some((scheme, host, port)) = by_user.or_else(|| response.answered_by()) else {
-            return false;
+        let (scheme, host, port) = by_user.or_else(|| response.answered_by())?;
+        let is_elsewhere = match sent_to {
+            // The URI was only a path, so the client below chose the origin. Only the named origins
+            // count as expected.
+            OriginDigest::UNKNOWN => allowed_origins.names(scheme, host, port) == Some(false),
+            sent_to => sent_to != OriginDigest::new(scheme, host, port),
         };
-        if sent_to != OriginDigest::UNKNOWN {
-            return sent_to != OriginDigest::new(scheme, host, port);
-        }
-        // The URI was only a path, so the client below chose the origin. Only the named origins
-        // count as expected.
-        allowed_origins.names(scheme, host, port) == Some(false)
+        is_elsewhere.then(|| origin::serialize(scheme, host, port))
     }
 }
 

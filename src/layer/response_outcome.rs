@@ -34,8 +34,10 @@ use crate::cache::state_machine::request::Caller;
 use crate::challenge::step_up::StepUpChallenge;
 use crate::challenge::www_authenticate::Challenge;
 use crate::error::BoxError;
+use crate::sanitize::ServerText;
 use crate::token::issued_token::Credential;
 use crate::token::per_request::Feedback;
+use crate::token::redact::Redactor;
 
 impl<S, Req> Sent<S, Req>
 where
@@ -45,6 +47,7 @@ where
 {
     /// Decides what follows a response.
     pub(super) fn outcome(self, response: S::Response) -> Step<S, Req> {
+        let response = self.sent_token.response_without_key(response);
         let settings = &self.sent_token.settings;
         let is_refusal = settings.is_refusal(&response);
         let challenges = match is_refusal || is_forbidden(&response) {
@@ -52,7 +55,8 @@ where
             false => Vec::new(),
         };
         let wanted = StepUpChallenge::of(&challenges);
-        let is_from_elsewhere = settings.is_from_elsewhere(&response, self.sent_to);
+        let elsewhere = settings.elsewhere(&response, self.sent_to);
+        let is_from_elsewhere = elsewhere.is_some();
         let class = classify(&ResponseFacts {
             is_from_elsewhere,
             is_refusal,
@@ -70,7 +74,17 @@ where
                 self.accept();
                 ControlFlow::Break(response)
             }
-            ResponseClass::DeniedElsewhere => self.give_up(response, NotReplayed::Elsewhere),
+            ResponseClass::DeniedElsewhere => {
+                // The API may put the token into the address of the redirect.
+                let mut redactor = Redactor::default();
+                redactor.hide(self.sent_token.token().secret());
+                let origin = redactor.redact(&elsewhere.unwrap_or_default());
+                settings.cache.telemetry().shut_out(format!(
+                    "`{origin}` refused a request after a redirect, but got no credential; if it \
+                     belongs to the API, send requests there, and name it with `only_to`"
+                ));
+                self.give_up(response, NotReplayed::Elsewhere)
+            }
             ResponseClass::WantsProof => self.send_new_proof(response),
             ResponseClass::Ended => self.end_token(response, is_refusal),
             ResponseClass::WantsMore(wanted) => self.step_up(response, &challenges, wanted),
@@ -449,13 +463,16 @@ fn reject(
     {
         match report {
             Report::AllRefused { tokens, wait } => {
-                let scope = sent_token.token().scope();
-                cache.telemetry().refusals_limited(tokens, wait, scope);
+                let scope = sent_token.token().scope().map(ServerText::new);
+                cache
+                    .telemetry()
+                    .refusals_limited(tokens, wait, scope.as_ref());
             }
             Report::Resource => {
                 let method = watched.map(|watched| watched.method.as_str());
                 let origin = watched.and_then(WatchedRequest::origin);
-                cache.telemetry().resource_refuses(method, origin);
+                let origin = origin.map(ServerText::new);
+                cache.telemetry().resource_refuses(method, origin.as_ref());
             }
         }
     }

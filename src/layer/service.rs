@@ -30,7 +30,9 @@ use crate::error::{BoxError, Error};
 ///
 /// # Errors
 ///
-/// - An error of the inner service.
+/// - An error of the inner service. If the credential is in the query, an error of reqwest loses it
+///   from its URL. Any other error that shows the credential is replaced by its text, without the
+///   credential.
 /// - An [`Error`](crate::Error) if the request was not sent: there was no token, or the request's
 ///   origin may not receive the credential.
 ///
@@ -159,16 +161,62 @@ impl<S> Auth<S> {
     }
 
     /// Returns the service below.
+    ///
+    /// # Example
+    ///
+    /// A request without the credential, through the same client:
+    ///
+    /// ```
+    /// # #[cfg(feature = "reqwest")] {
+    /// use tower::Layer;
+    /// use tower_auth::{AuthLayer, Token};
+    ///
+    /// let layer = AuthLayer::new(|_| async { Token::bearer("secret") }).any_https();
+    /// let client = layer.layer(reqwest::Client::new());
+    /// let health = client.get_ref().get("https://api.example.com/health");
+    /// # }
+    /// ```
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
     /// Returns the service below, mutably.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower::Layer;
+    /// use tower_auth::{AuthLayer, Token};
+    ///
+    /// /// A client with a setting that can change.
+    /// #[derive(Clone)]
+    /// struct Client {
+    ///     retries: u32,
+    /// }
+    ///
+    /// let layer = AuthLayer::new(|_| async { Token::bearer("secret") }).any_https();
+    /// let mut client = layer.layer(Client { retries: 3 });
+    /// client.get_mut().retries = 0;
+    /// assert_eq!(client.get_ref().retries, 0);
+    /// ```
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
     /// Returns the service below, and drops the wrapper.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # #[cfg(feature = "reqwest")] {
+    /// use tower::Layer;
+    /// use tower_auth::{AuthLayer, Token};
+    ///
+    /// let layer = AuthLayer::new(|_| async { Token::bearer("secret") }).any_https();
+    /// let client = layer.layer(reqwest::Client::new());
+    /// let http: reqwest::Client = client.into_inner();
+    /// # }
+    /// ```
     pub fn into_inner(self) -> S {
         self.inner
     }

@@ -72,14 +72,14 @@ impl LayerSettings {
         self.refusal_rules.also.is_none() && self.cache.is_refusal(status, headers)
     }
 
-    /// Returns whether the response is known to come from an origin other than the request's
+    /// Returns the origin that sent the response, if it is known to be another than the request's
     /// origin.
-    pub(crate) fn is_from_elsewhere(
+    pub(crate) fn elsewhere(
         &self,
         response: &impl AuthResponse,
         sent_to: OriginDigest,
-    ) -> bool {
+    ) -> Option<String> {
         self.response_origin
-            .is_elsewhere(response, sent_to, &self.allowed_origins)
+            .elsewhere(response, sent_to, &self.allowed_origins)
     }
 }

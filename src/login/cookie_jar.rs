@@ -23,6 +23,7 @@ use super::stored_cookie::{Rejection, SettingResponse, StoredCookie, Validity, a
 use crate::clock::Moment;
 use crate::error::{BoxError, Error, Kind};
 use crate::http_client::token_response::server_time;
+use crate::sanitize::ServerText;
 use crate::token::header_value::{sensitive, too_many_headers};
 use crate::token::per_request::{Applied, Feedback, PerRequestCredential};
 use crate::token::request_head::RequestHead;
@@ -61,16 +62,30 @@ enum Standing {
 pub(super) struct TokenParts {
     /// Identifies the session: the session's cookies in the form of a `Cookie` header.
     pub(super) secret: SecretString,
-    /// The remaining lifetime of the session. `None` if the session doesn't expire.
-    pub(super) lifetime: Option<Duration>,
+    /// `None` if the session doesn't expire.
+    pub(super) lifetime: Option<TokenLifetime>,
+}
+
+/// How long a token of a session lasts.
+#[derive(Clone, Copy)]
+pub(super) struct TokenLifetime {
+    /// The remaining lifetime of the session.
+    pub(super) left: Duration,
+    /// The last part of the session, in which a refresh starts.
+    pub(super) last_part: Duration,
 }
 
 /// The minimum time by which a response must extend the session. Servers state whole seconds, so an
 /// unchanged expiry may seem to move by up to 1 s.
 const SMALLEST_RENEWAL: Duration = Duration::from_secs(1);
 
+/// A refresh starts in the last quarter of a session. Some servers, such as ASP.NET Core, renew a
+/// session only in the second half of its lifetime. So requests have a quarter of the lifetime to
+/// renew the session.
+const LAST_PART: u32 = 4;
+
 /// The remaining lifetime that a session needs for another token. The cache stops sending a token
-/// this long before the token's expiry.
+/// this long before the token's expiry, but at most half of the session's last part.
 const EXPIRY_MARGIN: Duration = Duration::from_secs(30);
 
 /// A shorter value may be the same in two sessions, such as a language. The number of a session has
@@ -135,7 +150,7 @@ impl CookieJar {
         state.token_end = validity.map(|validity| validity.end);
         TokenParts {
             secret: self.secret_of(&state.cookies),
-            lifetime: validity.map(|validity| validity.lifetime),
+            lifetime: validity.map(|validity| TokenLifetime::new(validity, validity.lifetime)),
         }
     }
 
@@ -149,13 +164,14 @@ impl CookieJar {
         }
         let token_end = state.token_end?;
         let validity = self.validity(&state.cookies, now);
-        let lifetime = validity.map(|validity| now.until(validity.end));
-        if let (Some(Validity { lifetime, .. }), Some(left)) = (validity, lifetime) {
+        let lifetime =
+            validity.map(|validity| TokenLifetime::new(validity, now.until(validity.end)));
+        if let (Some(validity), Some(TokenLifetime { left, last_part })) = (validity, lifetime) {
             let put_off = left.saturating_sub(now.until(token_end));
             // Without these limits, the lifetimes of successive tokens would become shorter and
             // shorter. Callers would then have to wait for a login.
-            if put_off < SMALLEST_RENEWAL.min(lifetime / 8)
-                || left <= EXPIRY_MARGIN.min(lifetime / 4)
+            if put_off < SMALLEST_RENEWAL.min(validity.lifetime / 8)
+                || left <= EXPIRY_MARGIN.min(last_part / 2)
             {
                 return None;
             }
@@ -179,12 +195,11 @@ impl CookieJar {
     /// next login, but set some of its other cookies again, such as the cookie of a load balancer.
     pub(super) fn is_same_session(&self, other: &Self) -> bool {
         let (one, other) = (self.lock(), other.lock());
-        let has_id = |cookie: &&StoredCookie| cookie.cookie.value().len() >= SHORTEST_ID;
+        let has_id = |cookie: &&StoredCookie| cookie.value().len() >= SHORTEST_ID;
         let mut ids = one.cookies.iter().filter(has_id);
         ids.any(|id| {
-            let is_id = |cookie: &StoredCookie| {
-                cookie.name() == id.name() && cookie.cookie.value() == id.cookie.value()
-            };
+            let is_id =
+                |cookie: &StoredCookie| cookie.name() == id.name() && cookie.value() == id.value();
             self.is_session(id) && other.cookies.iter().any(is_id)
         }) || self.secret_of(&one.cookies).expose_secret()
             == self.secret_of(&other.cookies).expose_secret()
@@ -288,7 +303,7 @@ impl PerRequestCredential for CookieJar {
                 let own = callers.iter().find(|pair| name(pair) == wanted.as_bytes());
                 let stored = || ours.iter().find(|cookie| cookie.name() == wanted);
                 own.map(|pair| value(pair))
-                    .or_else(|| Some(stored()?.cookie.value().as_bytes()))
+                    .or_else(|| Some(stored()?.value().as_bytes()))
             })?,
             None => None,
         };
@@ -349,6 +364,13 @@ impl PerRequestCredential for CookieJar {
     }
 }
 
+impl TokenLifetime {
+    fn new(validity: Validity, left: Duration) -> Self {
+        let last_part = validity.lifetime / LAST_PART;
+        Self { left, last_part }
+    }
+}
+
 impl JarState {
     /// Compares the session's cookies before and after a response. Returns what the response shows
     /// about the session. Only a success can extend the validity of a cookie.
@@ -363,8 +385,7 @@ impl JarState {
         for next in next {
             let mut before = self.cookies.iter();
             let before = before.find(|before| before.is_same_cookie(&next.cookie));
-            let has_new_value =
-                before.is_none_or(|before| before.cookie.value() != next.cookie.value());
+            let has_new_value = before.is_none_or(|before| before.value() != next.value());
             let has_new_end = before.is_none_or(|before| before.validity != next.validity);
             match is_success {
                 true if has_new_value || has_new_end => shown = Some(Standing::Confirmed),
@@ -413,7 +434,7 @@ fn append<'a>(
     // The buffer has its final capacity, because a buffer that grows frees memory without zeroizing
     // it.
     let lengths = cookies.clone();
-    let lengths = lengths.map(|cookie| cookie.name().len() + cookie.cookie.value().len() + 3);
+    let lengths = lengths.map(|cookie| cookie.name().len() + cookie.value().len() + 3);
     let mut whole = Zeroizing::new(Vec::with_capacity(header.len() + lengths.sum::<usize>()));
     whole.extend_from_slice(header);
     for cookie in cookies {
@@ -422,7 +443,7 @@ fn append<'a>(
         }
         whole.extend_from_slice(cookie.name().as_bytes());
         whole.push(b'=');
-        whole.extend_from_slice(cookie.cookie.value().as_bytes());
+        whole.extend_from_slice(cookie.value().as_bytes());
     }
     *header = whole;
 }
@@ -468,7 +489,7 @@ fn no_session(named: Option<&str>, why: Option<Rejection>) -> Error {
 }
 
 fn other_origin(target: &RequestHead) -> Error {
-    let origin = target.origin.as_deref().unwrap_or("(no origin)");
+    let origin = ServerText::new(target.origin.as_deref().unwrap_or("(no origin)"));
     let message = format!(
         "the session's cookies may not go to {origin}, which isn't the login's origin; \
          allow it with `Session::origin`"
@@ -477,7 +498,7 @@ fn other_origin(target: &RequestHead) -> Error {
 }
 
 fn no_matching_cookie(target: &RequestHead) -> Error {
-    let origin = target.origin.as_deref().unwrap_or("the login's origin");
+    let origin = ServerText::new(target.origin.as_deref().unwrap_or("the login's origin"));
     let message = format!(
         "no cookie of the session matches this request's path at {origin}; check the `Path`, \
          `Domain` and `Secure` that the login sets (RFC 6265 §5.4)"

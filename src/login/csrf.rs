@@ -10,9 +10,9 @@ use zeroize::Zeroizing;
 use crate::error::{Error, Kind};
 use crate::http_client::bounded_response::EndpointResponse;
 use crate::http_client::json_pointer;
-use crate::http_client::redact::Redactor;
 use crate::http_client::response_fields::ResponseFields;
 use crate::token::header_value::sensitive;
+use crate::token::redact::Redactor;
 
 /// Where the token comes from, and the header that it goes into.
 #[derive(Clone, Debug)]

@@ -5,31 +5,23 @@ use zeroize::Zeroizing;
 
 use crate::error::{Error, Kind};
 use crate::http_client::json_pointer;
-use crate::token::extra_fields::wipe;
+use crate::token::secret_json::{self, SecretJson};
 
-/// Encodes an object with these fields, and zeroizes all copies of their values.
-pub(super) fn object(fields: Vec<(String, Value)>) -> Result<Zeroizing<Vec<u8>>, Error> {
-    let unwritable = || {
-        let message = "could not encode the login; one of its fields is inside another";
-        Error::new(Kind::Config, message)
-    };
-    let mut object = Value::Object(Map::new());
+/// Encodes an object with these fields.
+pub(super) fn object(fields: Vec<(String, SecretJson)>) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let mut object = SecretJson::from(Value::Object(Map::new()));
     let placed = fields
         .into_iter()
         .try_for_each(|(pointer, value)| place(&mut object, &pointer, value));
-    let body = placed.and_then(|()| {
-        // The buffer has its final capacity, because a buffer that grows frees memory without
-        // zeroizing it.
-        let mut body = Zeroizing::new(Vec::with_capacity(6 * length(&object)));
-        serde_json::to_writer(&mut *body, &object).ok()?;
-        Some(body)
-    });
-    wipe(&mut object);
-    body.ok_or_else(unwritable)
+    let body = placed.and_then(|()| secret_json::encode(&object).ok());
+    body.ok_or_else(|| {
+        let message = "could not encode the login; one of its fields is inside another";
+        Error::new(Kind::Config, message)
+    })
 }
 
 /// Inserts a value at the pointer, and creates missing objects along the pointer.
-fn place(object: &mut Value, pointer: &str, value: Value) -> Option<()> {
+fn place(object: &mut Value, pointer: &str, mut value: SecretJson) -> Option<()> {
     let mut place = object;
     for name in json_pointer::names(pointer) {
         if place.is_null() {
@@ -37,7 +29,7 @@ fn place(object: &mut Value, pointer: &str, value: Value) -> Option<()> {
         }
         place = place.as_object_mut()?.entry(name).or_insert(Value::Null);
     }
-    place.is_null().then(|| *place = value)
+    place.is_null().then(|| *place = value.take())
 }
 
 /// Returns all strings in a value.
@@ -48,19 +40,4 @@ pub(super) fn texts(json: &Value) -> Vec<&str> {
         Value::Object(members) => members.values().flat_map(texts).collect(),
         Value::Null | Value::Bool(_) | Value::Number(_) => Vec::new(),
     }
-}
-
-fn length(json: &Value) -> usize {
-    // Space for quotes, a colon and a comma, or for a number or a literal.
-    const MARKS: usize = 32;
-    MARKS
-        + match json {
-            Value::String(text) => text.len(),
-            Value::Array(values) => values.iter().map(length).sum(),
-            Value::Object(members) => members
-                .iter()
-                .map(|(name, of)| name.len() + length(of))
-                .sum(),
-            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
-        }
 }

@@ -14,7 +14,6 @@ use crate::error::Error;
 use crate::http_client::endpoint_client::{EndpointClient, EndpointRequest};
 use crate::http_client::endpoint_url::EndpointUrl;
 use crate::http_client::json_pointer;
-use crate::http_client::redact::Redactor;
 use crate::http_client::token_response::{ASSUMED_LIFETIME, TokenResponse, WantedToken};
 use crate::http_client::token_response_format::TokenResponseFormat;
 use crate::source::secret_source::SecretSource;
@@ -22,6 +21,7 @@ use crate::source::secret_source::SecretSource;
 use crate::source::store_key::StoreKey;
 use crate::source::token_source::{Reason, TokenSource};
 use crate::token::issued_token::Token;
+use crate::token::redact::Redactor;
 
 /// Fetches tokens from an API's own login.
 ///
@@ -58,6 +58,25 @@ use crate::token::issued_token::Token;
 /// let login = JsonLogin::new(url, "me@example.com", password)?
 ///     .refresh_at("https://api.example.com/v1/auth/refresh")?;
 /// let layer = AuthLayer::new(login).only_to(["https://api.example.com"])?;
+/// # Ok(()) }
+/// ```
+///
+/// An API with other fields:
+///
+/// ```
+/// use tower_auth::SecretSource;
+/// use tower_auth::login::JsonLogin;
+///
+/// # fn example() -> Result<(), tower_auth::Error> {
+/// let password = SecretSource::file("/run/secrets/password");
+/// let login = JsonLogin::new("https://api.example.com/login", "me", password)?
+///     .user_field("/user/name")?
+///     .password_field("/user/password")?
+///     .field("/device", "reports")?
+///     .access_token_field("/data/token")?
+///     .refresh_token_field("/data/refresh")?
+///     .expires_in_field("/data/seconds")?
+///     .error_field("/message")?;
 /// # Ok(()) }
 /// ```
 #[doc(alias = "password")]
@@ -186,7 +205,7 @@ impl JsonLogin {
         next: &mut Option<SecretString>,
     ) -> Result<TokenResponse, Error> {
         let pointer = self.sent_refresh_token.clone();
-        let fields = vec![(pointer, Value::from(token.expose_secret()))];
+        let fields = vec![(pointer, Value::from(token.expose_secret()).into())];
         let (request, redactor) = request(fields, token)?;
         self.send(at, request, redactor, next).await
     }

@@ -10,10 +10,13 @@ use crate::error::{Error, Kind};
 use crate::http_client::endpoint_client::{EndpointClient, EndpointRequest};
 use crate::http_client::endpoint_kind::EndpointKind;
 use crate::http_client::endpoint_url::EndpointUrl;
-use crate::http_client::redact::Redactor;
 use crate::source::secret_source::SecretSource;
 #[cfg(feature = "fleet")]
 use crate::source::store_key::StoreKey;
+use crate::token::redact::Redactor;
+#[cfg(feature = "fleet")]
+use crate::token::secret_json;
+use crate::token::secret_json::SecretJson;
 
 pub(super) struct LoginRequest {
     pub(super) http: EndpointClient,
@@ -22,7 +25,7 @@ pub(super) struct LoginRequest {
     pub(super) user_field: String,
     pub(super) password_field: String,
     /// The fields that are the same in each request. Strings in these fields may be secrets.
-    pub(super) fields: Vec<(String, Value)>,
+    pub(super) fields: Vec<(String, SecretJson)>,
 }
 
 impl LoginRequest {
@@ -65,7 +68,9 @@ impl LoginRequest {
         let key = self.http.url.add_to_key(key).with("user", &self.user);
         let fields = self.fields.iter();
         fields.fold(key, |key, (pointer, value)| {
-            key.with(format!("field {pointer}"), value.to_string())
+            let value = secret_json::encode(value).unwrap_or_default();
+            let text = str::from_utf8(&value).unwrap_or_default();
+            key.with(format!("field {pointer}"), text)
         })
     }
 
@@ -73,9 +78,10 @@ impl LoginRequest {
     pub(super) async fn build(&self) -> Result<(EndpointRequest, Redactor), Error> {
         let password = self.password.read().await?;
         let mut fields = self.fields.clone();
-        fields.push((self.user_field.clone(), Value::from(self.user.as_str())));
+        let user = Value::from(self.user.as_str());
+        fields.push((self.user_field.clone(), user.into()));
         let secret = Value::from(password.expose_secret());
-        fields.push((self.password_field.clone(), secret));
+        fields.push((self.password_field.clone(), secret.into()));
         let (request, mut redactor) = request(fields, &password)?;
         for text in self.fields.iter().flat_map(|(_, value)| json::texts(value)) {
             redactor.hide(text);
@@ -87,7 +93,7 @@ impl LoginRequest {
 /// Builds a request with these fields, and a redactor for the response. `secret` is one of the
 /// fields.
 pub(super) fn request(
-    fields: Vec<(String, Value)>,
+    fields: Vec<(String, SecretJson)>,
     secret: &SecretString,
 ) -> Result<(EndpointRequest, Redactor), Error> {
     let mut redactor = Redactor::default();
@@ -139,7 +145,7 @@ macro_rules! login_setters {
                 value: impl Into<serde_json::Value>,
             ) -> Result<Self, Error> {
                 let pointer = crate::http_client::json_pointer::checked(pointer.into())?;
-                self.login.fields.push((pointer, value.into()));
+                self.login.fields.push((pointer, value.into().into()));
                 Ok(self)
             }
 

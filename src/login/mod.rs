@@ -10,6 +10,9 @@ mod json_login;
 mod csrf;
 
 #[cfg(feature = "cookies")]
+mod cookie_lifetime;
+
+#[cfg(feature = "cookies")]
 mod stored_cookie;
 
 #[cfg(feature = "cookies")]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::cookie_jar::{CookieJar, TokenParts};
+use super::cookie_jar::{CookieJar, TokenLifetime, TokenParts};
 use crate::source::token_source::Reason;
 use crate::token::issued_token::Token;
 use crate::token::place::Place;
@@ -47,7 +47,7 @@ impl OpenSessions {
             Reason::Stale | Reason::Expired => {
                 let OpenSession { jar, token } = self.current.as_ref()?;
                 let TokenParts { secret, lifetime } = jar.renewed_token()?;
-                Some(token.clone().with_secret(secret).lasting(lifetime))
+                Some(lasting(token.clone().with_secret(secret), lifetime))
             }
             Reason::Refused => {
                 // The server has ended the session, so a logout isn't needed.
@@ -72,7 +72,7 @@ impl OpenSessions {
         if let Some(jar) = before.filter(|jar| jar.is_alive()) {
             self.replaced.push(ReplacedSession { jar, since });
         }
-        token.lasting(lifetime)
+        lasting(token, lifetime)
     }
 
     /// Removes the replaced sessions that no request uses anymore, and returns those that must be
@@ -110,5 +110,15 @@ impl OpenSessions {
     fn is_current(&self, replaced: &CookieJar) -> bool {
         let current = self.current.as_ref();
         current.is_some_and(|current| current.jar.is_same_session(replaced))
+    }
+}
+
+/// Returns the token with the lifetime of its session.
+fn lasting(token: Token, lifetime: Option<TokenLifetime>) -> Token {
+    match lifetime {
+        Some(TokenLifetime { left, last_part }) => {
+            token.expires_in(left).refresh_within_last(last_part)
+        }
+        None => token,
     }
 }

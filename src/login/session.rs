@@ -18,13 +18,13 @@ use super::open_sessions::OpenSessions;
 use crate::error::{Error, Kind};
 use crate::http_client::endpoint_client::{EndpointClient, EndpointRequest};
 use crate::http_client::endpoint_url::EndpointUrl;
-use crate::http_client::redact::Redactor;
 use crate::origin::{self, Origin};
 use crate::source::secret_source::SecretSource;
 use crate::source::token_source::{Reason, TokenSource};
 use crate::token::issued_token::{Credential, Token};
 use crate::token::per_request::PerRequestCredential;
 use crate::token::place::Place;
+use crate::token::redact::Redactor;
 use crate::token::request_head::RequestHead;
 
 /// Fetches session cookies from an API's own login. The login is a POST of
@@ -67,9 +67,17 @@ use crate::token::request_head::RequestHead;
 /// Any response may set cookies. Later requests send these cookies (RFC 6265 §5.3). Exception: if
 /// the caller has sent a cookie, the source doesn't keep what the response sets in its place. If a
 /// response with a success status (2xx or 304) sets the session's cookies with a later expiry, it
-/// *renews* the session. The source then doesn't log in again until shortly before that expiry. If
-/// each response renews the session, one login is enough while requests are sent. A session cookie
-/// without an expiry also renews the session.
+/// *renews* the session. The source then doesn't log in again until shortly before that expiry. A
+/// session cookie without an expiry also renews the session.
+///
+/// A background login starts in the last quarter of the session's lifetime at the earliest, even if
+/// [`refresh_before`](crate::cache::TokenCacheBuilder::refresh_before) is longer. So one login is
+/// enough while requests are sent and renew the session before that. Some servers, such as ASP.NET
+/// Core, renew a session only in the second half of its lifetime. The
+/// [`expiry_margin`](crate::cache::TokenCacheBuilder::expiry_margin) is at most an eighth of the
+/// lifetime.
+///
+/// `Expires` is read as in browsers (§5.1.1), so a date may lack `GMT`, or have a day with one digit.
 ///
 /// After a 401, 403, 419 or 440, only a later success can renew the session. Many servers set the
 /// cookie of a new session with such a response, and nobody is logged in to that session. If a
@@ -101,6 +109,24 @@ use crate::token::request_head::RequestHead;
 ///     .log_out_at("https://api.example.com/v1/session/logout")?;
 /// // The source names the origin of its login, so the cookies go only to that origin.
 /// let layer = AuthLayer::new(session);
+/// # Ok(()) }
+/// ```
+///
+/// An API with other fields, a CSRF token and a second origin:
+///
+/// ```
+/// use tower_auth::SecretSource;
+/// use tower_auth::login::Session;
+///
+/// # fn example() -> Result<(), tower_auth::Error> {
+/// let password = SecretSource::file("/run/secrets/password");
+/// let session = Session::new("https://app.example.com/login", "me", password)?
+///     .user_field("/name")?
+///     .password_field("/secret")?
+///     .field("/remember_me", true)?
+///     .session_cookie("sid")?
+///     .csrf_field("/csrf_token", "X-CSRF-Token")?
+///     .origin("https://files.example.com")?;
 /// # Ok(()) }
 /// ```
 pub struct Session {

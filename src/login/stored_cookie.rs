@@ -8,8 +8,10 @@ use std::time::{Duration, SystemTime};
 
 use cookie_store::{Cookie, CookieError};
 use http::header::HeaderValue;
+use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
+use super::cookie_lifetime;
 use crate::clock::Moment;
 use crate::origin;
 
@@ -22,7 +24,9 @@ const MAX_COOKIES: usize = 50;
 
 #[derive(Clone)]
 pub(super) struct StoredCookie {
+    /// The name and the attributes. `cookie_store` doesn't zeroize a value, so it gets none.
     pub(super) cookie: Cookie<'static>,
+    value: SecretString,
     /// `None` if the response stated no expiry.
     pub(super) validity: Option<Validity>,
 }
@@ -62,9 +66,13 @@ impl StoredCookie {
         self.cookie.name()
     }
 
+    pub(super) fn value(&self) -> &str {
+        self.value.expose_secret()
+    }
+
     /// Returns whether the value is empty or `""`.
     pub(super) fn is_empty(&self) -> bool {
-        self.cookie.value_trimmed().is_empty()
+        matches!(self.value(), "" | "\"\"")
     }
 
     /// Returns the remaining lifetime. The result is the maximum if the cookie doesn't expire.
@@ -102,12 +110,15 @@ pub(super) fn store(
         return Err(Rejection::TooLarge);
     }
     let text = str::from_utf8(line.as_bytes()).map_err(|_| Rejection::Malformed)?;
-    let cookie = Cookie::parse(text, response.url).map_err(|error| match error {
+    let (pair, attributes) = text.split_once(';').unwrap_or((text, ""));
+    let (name, value) = pair.split_once('=').ok_or(Rejection::Malformed)?;
+    let value = SecretString::from(value.trim());
+    let without_value = format!("{name}=;{attributes}");
+    let cookie = Cookie::parse(without_value, response.url).map_err(|error| match error {
         CookieError::DomainMismatch => Rejection::Domain,
         _ => Rejection::Malformed,
     })?;
-    let cookie = cookie.into_owned();
-    let lifetime = lifetime(&cookie, response.sent);
+    let lifetime = cookie_lifetime::stated_in(text, response.sent);
     let stored = cookies
         .iter()
         .position(|stored| stored.is_same_cookie(&cookie));
@@ -119,26 +130,17 @@ pub(super) fn store(
         lifetime,
         end: response.received.plus(lifetime),
     });
-    let cookie = StoredCookie { cookie, validity };
+    let cookie = StoredCookie {
+        cookie,
+        value,
+        validity,
+    };
     match stored {
         Some(at) => cookies[at] = cookie,
         None if cookies.len() >= MAX_COOKIES => return Err(Rejection::TooMany),
         None => cookies.push(cookie),
     }
     Ok(())
-}
-
-/// Returns the lifetime that a response states, or `None` if the response states no expiry.
-///
-/// `Expires` is compared with the server's clock, as in browsers. A local clock that is ahead would
-/// end each session early.
-fn lifetime(cookie: &Cookie<'_>, sent: SystemTime) -> Option<Duration> {
-    // `Max-Age` has precedence over `Expires` (RFC 6265 §5.3).
-    if let Some(age) = cookie.max_age() {
-        return Some(Duration::try_from(age).unwrap_or_default());
-    }
-    let end = SystemTime::from(cookie.expires_datetime()?);
-    Some(end.duration_since(sent).unwrap_or_default())
 }
 
 /// Returns the address that decides which cookies match. The scheme is `https` for loopback, which

@@ -117,6 +117,16 @@ impl ApiKey {
     /// # Errors
     ///
     /// [`is_config`](Error::is_config) if the name is not a valid header name (RFC 9110 §5.1).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::ApiKey;
+    ///
+    /// let key = ApiKey::new("my-key").header("X-Functions-Key")?;
+    /// assert!(ApiKey::new("my-key").header("not a name").unwrap_err().is_config());
+    /// # Ok::<(), tower_auth::Error>(())
+    /// ```
     pub fn header(mut self, name: impl AsRef<str>) -> Result<Self, Error> {
         let name = name.as_ref();
         let header = HeaderName::try_from(name).map_err(|error| {
@@ -129,7 +139,8 @@ impl ApiKey {
 
     /// Puts the key in the query, percent-encoded, after the request's own parameters. Use this
     /// place only for APIs that require it. URLs end up in logs and histories. URLs also go into
-    /// the `Referer` of a redirected request, unless the client omits that header.
+    /// the `Referer` of a redirected request, unless the client omits that header. The layer removes
+    /// the key from errors of the client and from the URL of a `reqwest::Response`.
     ///
     /// # Errors
     ///
@@ -286,6 +297,25 @@ impl ApiKeyRotation {
     ///
     /// Call this method when the API has deleted the old key. Otherwise, a later refusal brings
     /// back the deleted key, and the API refuses all requests until the next fetch.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::{ApiKey, TokenCache};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::Error> {
+    /// let (key, rotation) = ApiKey::rotating("the-old-key");
+    /// let cache = TokenCache::new(key);
+    /// rotation.offer("the-new-key");
+    /// rotation.switch();
+    /// cache.refresh_now().await?;
+    ///
+    /// // The API has deleted the old key. So a refusal doesn't bring it back.
+    /// rotation.finish();
+    /// cache.reject(&cache.token().await?);
+    /// assert_eq!(cache.token().await?.secret(), "the-new-key");
+    /// # Ok(()) }
+    /// ```
     pub fn finish(&self) {
         let mut keys = lock(&self.keys);
         if std::mem::take(&mut keys.is_switching) {

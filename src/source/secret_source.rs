@@ -1,5 +1,6 @@
 //! Secrets that are read again for each fetch.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use std::time::Duration;
 use std::{env, fs};
 
 use secrecy::{ExposeSecret, SecretString};
+use zeroize::Zeroize;
 
 use super::secret_file::{self, off_the_runtime};
 use super::token_source::{Reason, TokenSource};
@@ -92,6 +94,18 @@ impl SecretSource {
     /// # Cancel safety
     ///
     /// Dropping the future loses nothing.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use secrecy::ExposeSecret;
+    /// use tower_auth::SecretSource;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::Error> {
+    /// let secret = SecretSource::from_fn(|| async { Ok("from-the-vault".into()) });
+    /// assert_eq!(secret.read().await?.expose_secret(), "from-the-vault");
+    /// # Ok(()) }
+    /// ```
     pub async fn read(&self) -> Result<SecretString, Error> {
         let secret = match &self.location {
             SecretLocation::Value(secret) => secret.clone(),
@@ -162,11 +176,13 @@ fn wrong(what: impl fmt::Display) -> Error {
 }
 
 fn from_env(name: &str) -> Result<SecretString, Error> {
-    match env::var(name) {
-        Ok(secret) => Ok(SecretString::from(secret)),
-        // `NotUnicode` contains the variable's value, so it isn't the source of the returned error.
-        Err(env::VarError::NotUnicode(_)) => Err(wrong(format!("the variable {name} isn't UTF-8"))),
-        Err(env::VarError::NotPresent) => Err(wrong(format!("the variable {name} isn't set"))),
+    match env::var_os(name).map(OsString::into_string) {
+        Some(Ok(secret)) => Ok(SecretString::from(secret)),
+        Some(Err(secret)) => {
+            secret.into_encoded_bytes().zeroize();
+            Err(wrong(format!("the variable {name} isn't UTF-8")))
+        }
+        None => Err(wrong(format!("the variable {name} isn't set"))),
     }
 }
 

@@ -68,12 +68,34 @@ impl StoreKey {
     }
 
     /// Adds the key of a parent token, from which this token is derived.
+    ///
+    /// # Example
+    ///
+    /// The tokens of an exchange depend on the login that is exchanged:
+    ///
+    /// ```
+    /// use tower_auth::fleet::StoreKey;
+    ///
+    /// let login = StoreKey::new("login").with("user", "me");
+    /// let bare = StoreKey::new("exchange").with("api", "stock");
+    /// assert_ne!(bare.clone().with_key("subject", &login), bare);
+    /// ```
     #[must_use]
     pub fn with_key(self, name: impl AsRef<str>, key: &Self) -> Self {
         self.with(name, key.to_text())
     }
 
     /// Returns the key as text for a store: 43 characters of the base64url alphabet.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::fleet::StoreKey;
+    ///
+    /// let key = StoreKey::new("vault").with("role", "reports");
+    /// let row = format!("token:{}", key.to_text());
+    /// assert_eq!(key.to_text().len(), 43);
+    /// ```
     pub fn to_text(&self) -> String {
         let mut digest = Sha256::new();
         digest.update(DOMAIN);

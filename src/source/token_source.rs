@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::error::Kind;
 use crate::origin::Origin;
 #[cfg(feature = "fleet")]
-use crate::sanitize::sanitize;
+use crate::sanitize::ServerText;
 use crate::token::issued_token::Token;
 use crate::token::place::Place;
 
@@ -42,6 +42,101 @@ use crate::token::place::Place;
 /// });
 /// assert_eq!(cache.token().await?.secret(), "from-the-vault");
 /// # Ok(()) }
+/// ```
+///
+/// A source of your own implements the trait. Most methods have a default:
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use http::{HeaderMap, HeaderName, StatusCode};
+/// use tower_auth::{Error, Origin, Place, Reason, Token, TokenSource};
+/// # struct Vault;
+/// # impl Vault {
+/// #     async fn issue(&self, _role: &str) -> Result<String, Error> { Ok("a-key".into()) }
+/// #     async fn revoke(&self, _key: &str) -> Result<(), Error> { Ok(()) }
+/// # }
+///
+/// const KEY: HeaderName = HeaderName::from_static("x-api-key");
+///
+/// /// Gets keys of an API from a vault, which issues and revokes them.
+/// struct VaultKey {
+///     vault: Vault,
+///     api: Origin,
+/// }
+///
+/// impl TokenSource for VaultKey {
+///     async fn fetch(&self, _reason: Reason) -> Result<Token, Error> {
+///         Token::header(KEY, self.vault.issue("reports").await?)
+///     }
+///
+///     async fn close(&self, last: Option<Token>) -> Result<(), Error> {
+///         let Some(key) = last else { return Ok(()) };
+///         self.vault.revoke(key.secret()).await
+///     }
+///
+///     fn place(&self) -> Place {
+///         Place::Header(KEY)
+///     }
+///
+///     fn origins(&self) -> Vec<Origin> {
+///         vec![self.api.clone()]
+///     }
+///
+///     /// The API responds to an old key with a 419.
+///     fn is_refusal(&self, status: StatusCode, _headers: &HeaderMap) -> bool {
+///         status.as_u16() == 419
+///     }
+///
+///     /// A person approves each new key.
+///     fn fetch_timeout(&self) -> Option<Duration> {
+///         Some(Duration::from_secs(300))
+///     }
+/// }
+/// ```
+///
+/// A source that wraps another source passes on the other methods too:
+///
+/// ```
+/// # #[cfg(feature = "fleet")] mod example {
+/// use std::sync::atomic::{AtomicU64, Ordering};
+///
+/// use secrecy::SecretString;
+/// use tower_auth::challenge::Challenge;
+/// use tower_auth::fleet::StoreKey;
+/// use tower_auth::{Error, Reason, Token, TokenSource};
+///
+/// /// Counts the fetches of another source.
+/// struct Counted<S> {
+///     inner: S,
+///     fetches: AtomicU64,
+/// }
+///
+/// impl<S: TokenSource> TokenSource for Counted<S> {
+///     async fn fetch(&self, reason: Reason) -> Result<Token, Error> {
+///         self.fetches.fetch_add(1, Ordering::Relaxed);
+///         self.inner.fetch(reason).await
+///     }
+///
+///     fn challenged(&self, token: &Token, challenges: &[Challenge]) -> bool {
+///         self.inner.challenged(token, challenges)
+///     }
+///
+///     fn store_key(&self) -> Option<StoreKey> {
+///         self.inner.store_key()
+///     }
+///
+///     fn bind(&self, to: &str, secret: SecretString) -> Result<Token, Error> {
+///         self.inner.bind(to, secret)
+///     }
+///
+///     fn has_one_time_grant(&self) -> bool {
+///         self.inner.has_one_time_grant()
+///     }
+///
+///     // `close`, `place`, `origins`, `is_refusal` and `fetch_timeout` look the same.
+/// }
+/// # }
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a source of tokens",
@@ -257,7 +352,7 @@ pub(crate) fn unbound(to: &str) -> Error {
     let message = format!(
         "the token is bound to the key `{}`, which this source doesn't have; \
          give all processes the same key",
-        sanitize(to)
+        ServerText::new(to)
     );
     Error::new(Kind::Config, message)
 }
@@ -295,6 +390,14 @@ pub enum Reason {
 
 impl Reason {
     /// Returns the reason as one lower-case word, for logs.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::Reason;
+    ///
+    /// assert_eq!(Reason::Refused.as_str(), "refused");
+    /// ```
     pub fn as_str(self) -> &'static str {
         match self {
             Self::First => "first",

@@ -317,6 +317,20 @@ where
     }
 
     /// Creates a builder for tenants with custom settings.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::tenants::Tenants;
+    /// use tower_auth::{AuthLayer, Token};
+    ///
+    /// let tenants = Tenants::builder(|_: &u64| {
+    ///     AuthLayer::new(|_| async { Token::bearer("secret") })
+    ///         .only_to(["https://api.example.com"])
+    /// })
+    /// .capacity(100_000)
+    /// .build();
+    /// ```
     pub fn builder<F>(make: F) -> TenantsBuilder<K>
     where
         F: Fn(&K) -> Result<AuthLayer, Error> + Send + Sync + 'static,
@@ -336,6 +350,25 @@ where
     ///
     /// Returns the error of the closure that creates the layer. Returns
     /// [`is_config`](Error::is_config) if the layer names no origins.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use std::future::ready;
+    ///
+    /// use tower_auth::tenants::Tenants;
+    /// use tower_auth::{AuthLayer, Token};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::Error> {
+    /// let tenants = Tenants::new(|tenant: &u64| {
+    ///     let secret = format!("secret-of-{tenant}");
+    ///     AuthLayer::new(move |_| ready(Token::bearer(secret.clone())))
+    ///         .only_to(["https://api.example.com"])
+    /// });
+    /// let layer = tenants.get(&7)?;
+    /// assert_eq!(layer.cache().token().await?.secret(), "secret-of-7");
+    /// # Ok(()) }
+    /// ```
     pub fn get(&self, key: &K) -> Result<AuthLayer, Error> {
         Ok(self.look_up(key)?.layer(key, self).clone())
     }
@@ -389,6 +422,26 @@ where
     ///
     /// The next request creates a new layer, even if the old cache is still in use. The old cache
     /// is not closed. To close it, call `layer.cache().close()`.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::tenants::Tenants;
+    /// use tower_auth::{AuthLayer, Token};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::Error> {
+    /// let tenants = Tenants::new(|_: &u64| {
+    ///     AuthLayer::new(|_| async { Token::bearer("secret") })
+    ///         .only_to(["https://api.example.com"])
+    /// });
+    /// tenants.get(&7)?;
+    /// // The tenant has another secret now.
+    /// if let Some(layer) = tenants.remove(&7) {
+    ///     layer.cache().close().await;
+    /// }
+    /// assert!(tenants.is_empty());
+    /// # Ok(()) }
+    /// ```
     pub fn remove(&self, key: &K) -> Option<AuthLayer> {
         let TenantsInner {
             layers,
@@ -410,6 +463,22 @@ where
     }
 
     /// Evicts idle tenants, and returns whether no tenants remain.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::tenants::Tenants;
+    /// use tower_auth::{AuthLayer, Token};
+    ///
+    /// let tenants = Tenants::new(|_: &u64| {
+    ///     AuthLayer::new(|_| async { Token::bearer("secret") })
+    ///         .only_to(["https://api.example.com"])
+    /// });
+    /// assert!(tenants.is_empty());
+    /// tenants.get(&7)?;
+    /// assert!(!tenants.is_empty());
+    /// # Ok::<(), tower_auth::Error>(())
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -36,6 +36,18 @@ pub trait TenantKey<Req> {
 
     /// Returns the tenant's key, or `None` if the request names no tenant. Such a request is not
     /// sent.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use http::Request;
+    /// use tower_auth::tenants::TenantKey;
+    ///
+    /// let by_host = |request: &Request<()>| request.uri().host().map(str::to_owned);
+    /// let request = Request::get("https://acme.example.com/v1").body(())?;
+    /// assert_eq!(by_host.key(&request).as_deref(), Some("acme.example.com"));
+    /// # Ok::<(), http::Error>(())
+    /// ```
     fn key(&self, request: &Req) -> Option<Self::Key>;
 }
 
@@ -64,6 +76,25 @@ impl<K> ByExtension<K> {
 
 /// A request that shows its [extensions](http::Extensions) to [`Tenants::by_extension`]. This is
 /// `http::Request`. Implement the trait for a request type of your own.
+///
+/// # Example
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::{Extensions, Request};
+/// use tower_auth::tenants::HasExtensions;
+///
+/// struct Numbered {
+///     number: u64,
+///     inner: Request<Bytes>,
+/// }
+///
+/// impl HasExtensions for Numbered {
+///     fn extensions(&self) -> &Extensions {
+///         self.inner.extensions()
+///     }
+/// }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`Tenants::by_extension` can't read the extensions of a `{Self}`",
     label = "this doesn't implement `HasExtensions`",
@@ -156,6 +187,31 @@ where
 /// Calls fail with the errors of [`Auth`](crate::Auth). If the request names no tenant, the error is
 /// [`is_config`](Error::is_config). If the closure can't make the tenant's layer, the error is the
 /// closure's error. In the last two cases, the request is not sent.
+///
+/// # Example
+///
+/// ```
+/// use http::Request;
+/// use tower::Layer;
+/// use tower_auth::tenants::Tenants;
+/// use tower_auth::{AuthLayer, Token};
+///
+/// /// A client with a setting that can change.
+/// #[derive(Clone)]
+/// struct Client {
+///     retries: u32,
+/// }
+///
+/// let tenants = Tenants::new(|_: &u64| {
+///     AuthLayer::new(|_| async { Token::bearer("secret") })
+///         .only_to(["https://api.example.com"])
+/// });
+/// let layer = tenants.by(|request: &Request<()>| request.extensions().get().copied());
+/// let mut client = layer.layer(Client { retries: 3 });
+/// client.get_mut().retries = 0;
+/// assert_eq!(client.get_ref().retries, 0);
+/// let below: Client = client.into_inner();
+/// ```
 pub struct TenantsAuth<S, K, By> {
     inner: S,
     tenants: Tenants<K>,
@@ -186,6 +242,30 @@ impl<S, K, By> TenantsAuth<S, K, By> {
     ///
     /// Dropping the future drops the request. If the request waits for a fetch, the fetch continues
     /// for other callers.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use http::{Request, Response};
+    /// use tower::{Layer, service_fn};
+    /// use tower_auth::tenants::Tenants;
+    /// use tower_auth::{AuthLayer, Token};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::BoxError> {
+    /// let api = service_fn(|_: Request<String>| async {
+    ///     Ok::<_, std::io::Error>(Response::new("hello"))
+    /// });
+    /// let tenants = Tenants::new(|_: &u64| {
+    ///     AuthLayer::new(|_| async { Token::bearer("secret") })
+    ///         .only_to(["https://api.example.com"])
+    /// });
+    /// let client = tenants.by_extension().layer(api);
+    ///
+    /// let request = Request::get("https://api.example.com/v1").extension(7_u64);
+    /// let response = client.send(request.body(String::new())?).await?;
+    /// assert_eq!(response.body(), &"hello");
+    /// # Ok(()) }
+    /// ```
     pub fn send<Req>(
         &self,
         request: Req,

@@ -20,6 +20,7 @@ use super::per_request::PerRequestCredential;
 use super::place::Place;
 use crate::error::{Error, Kind};
 use crate::quota::{self, Quota};
+use crate::sanitize::ServerText;
 
 /// An issued credential. It contains the encoded secret, its expiry and its scope.
 ///
@@ -73,7 +74,7 @@ struct Details {
     /// Whether the server sent the expiry as a date in place of a lifetime.
     is_expiry_read_as_date: bool,
     /// Why the token couldn't be saved for the other processes of its login.
-    not_saved: Option<String>,
+    not_saved: Option<ServerText>,
 }
 
 /// The encoded credential.
@@ -197,9 +198,8 @@ impl Token {
         for part in [user, ":", password] {
             pair.push_str(part);
         }
-        let mut encoded = String::with_capacity(pair.len().div_ceil(3) * 4);
-        STANDARD.encode_string(pair.as_bytes(), &mut encoded);
-        Self::in_header(AUTHORIZATION, "Basic ", &SecretString::from(encoded))
+        let encoded = SecretString::from(STANDARD.encode(pair.as_bytes()));
+        Self::in_header(AUTHORIZATION, "Basic ", &encoded)
     }
 
     /// Makes a token that is the complete value of a header: `X-API-Key: <secret>`.
@@ -208,6 +208,17 @@ impl Token {
     ///
     /// [`is_illegal_token`](Error::is_illegal_token) if the secret is empty or contains bytes that
     /// a header may not contain.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use http::HeaderName;
+    /// use tower_auth::Token;
+    ///
+    /// let token = Token::header(HeaderName::from_static("x-vault-token"), "the-secret")?;
+    /// assert_eq!(token.header_value().unwrap(), "the-secret");
+    /// # Ok::<(), tower_auth::Error>(())
+    /// ```
     pub fn header(name: HeaderName, secret: impl Into<SecretString>) -> Result<Self, Error> {
         Self::in_header(name, "", &secret.into())
     }
@@ -220,6 +231,16 @@ impl Token {
     /// # Errors
     ///
     /// [`is_illegal_token`](Error::is_illegal_token) if the name or the secret is empty.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::{Place, Token};
+    ///
+    /// let token = Token::query("api_key", "my-key")?;
+    /// assert_eq!(token.place(), &Place::Query("api_key".into()));
+    /// # Ok::<(), tower_auth::Error>(())
+    /// ```
     pub fn query(
         name: impl Into<Arc<str>>,
         secret: impl Into<SecretString>,
@@ -231,13 +252,14 @@ impl Token {
                            check what the token source returns";
             return Err(Error::new(Kind::IllegalToken, message));
         }
-        // The capacity is sufficient, even if each byte becomes `%00`. A `String` that grows would
-        // leave a copy of the secret in memory.
-        let mut pair = String::with_capacity(3 * (name.len() + bytes.len()) + 1);
+        // The capacity is sufficient, even if each byte becomes `%00`. A `String` that grows, or
+        // becomes a `SecretString` with capacity left, would leave a copy of the secret in memory.
+        let length = 3 * (name.len() + bytes.len()) + 1;
+        let mut pair = Zeroizing::new(String::with_capacity(length));
         pair.extend(form_urlencoded::byte_serialize(name.as_bytes()));
         pair.push('=');
         pair.extend(form_urlencoded::byte_serialize(bytes.as_bytes()));
-        let pair = SecretString::from(pair);
+        let pair = SecretString::from(pair.as_str());
         Ok(Self::new(Place::Query(name), Wire::Query { secret, pair }))
     }
 
@@ -247,6 +269,23 @@ impl Token {
     /// has the header of a [`Place::Header`], that header counts as the caller's own credential.
     /// `secret` identifies the token. After a refusal, the cache doesn't use a new token with the
     /// same secret. For a signing key, use a text that changes with the key, such as a key id.
+    ///
+    /// # Example
+    ///
+    /// [`PerRequestCredential`] shows a signer.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use http::header::AUTHORIZATION;
+    /// use tower_auth::token::PerRequestCredential;
+    /// use tower_auth::{Place, Token};
+    ///
+    /// /// Makes a token for as long as the key with this id is valid.
+    /// fn signed(key_id: &str, signer: impl PerRequestCredential) -> Token {
+    ///     Token::per_request(Place::Header(AUTHORIZATION), key_id, Arc::new(signer))
+    /// }
+    /// ```
     pub fn per_request<C>(place: Place, secret: impl Into<SecretString>, credential: Arc<C>) -> Self
     where
         C: PerRequestCredential,
@@ -293,16 +332,6 @@ impl Token {
     #[must_use]
     pub fn expires_in(self, lifetime: Duration) -> Self {
         self.edit(|inner| inner.expiry = Expiry::In(lifetime.min(MAX_LIFETIME)))
-    }
-
-    /// Sets the lifetime. `None` means that the token doesn't expire.
-    #[cfg(feature = "cookies")]
-    #[must_use]
-    pub(crate) fn lasting(self, lifetime: Option<Duration>) -> Self {
-        match lifetime {
-            Some(lifetime) => self.expires_in(lifetime),
-            None => self.edit(|inner| inner.expiry = Expiry::Never),
-        }
     }
 
     /// Sets the secret of a per-request token. The token keeps its generation, so it remains the
@@ -374,7 +403,7 @@ impl Token {
 
     /// Records why the token couldn't be saved for the other processes of its login.
     #[must_use]
-    pub(crate) fn with_not_saved(self, why: String) -> Self {
+    pub(crate) fn with_not_saved(self, why: ServerText) -> Self {
         self.with_detail(|details| details.not_saved = Some(why))
     }
 
@@ -403,7 +432,7 @@ impl Token {
     /// ```
     #[must_use]
     pub fn with_extra(self, name: impl Into<String>, value: impl Into<Value>) -> Self {
-        self.with_detail(|details| details.extra.insert(name.into(), value.into()))
+        self.with_detail(|details| details.extra.insert(name.into(), value.into().into()))
     }
 
     /// Sets all fields that [`extra`](Self::extra) returns.
@@ -432,6 +461,17 @@ impl Token {
 
     /// Returns where in a request the token goes. A bearer token goes in the `Authorization`
     /// header.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use http::header::AUTHORIZATION;
+    /// use tower_auth::{Place, Token};
+    ///
+    /// let token = Token::bearer("secret")?;
+    /// assert_eq!(token.place(), &Place::Header(AUTHORIZATION));
+    /// # Ok::<(), tower_auth::Error>(())
+    /// ```
     #[inline]
     pub fn place(&self) -> &Place {
         &self.inner.place
@@ -448,6 +488,18 @@ impl Token {
 
     /// Returns the bare secret, for uses without a header. Examples are a WebSocket's first message
     /// and a shell command.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::{Error, TokenCache};
+    ///
+    /// /// The first message of a connection that has no headers.
+    /// async fn greeting(cache: &TokenCache) -> Result<String, Error> {
+    ///     let token = cache.token().await?;
+    ///     Ok(format!("AUTH {}", token.secret()))
+    /// }
+    /// ```
     pub fn secret(&self) -> &str {
         match &self.inner.wire {
             // The value was built from two `str`s and is cut between them. So the secret is valid
@@ -501,6 +553,18 @@ impl Token {
 
     /// Returns the granted scope, if the server named the scope: names separated by spaces (RFC
     /// 6749 §3.3).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::Token;
+    ///
+    /// /// Returns whether the user allowed the program to write.
+    /// fn may_write(token: &Token) -> bool {
+    ///     let granted = token.scope().unwrap_or_default();
+    ///     granted.split(' ').any(|name| name == "write:things")
+    /// }
+    /// ```
     pub fn scope(&self) -> Option<&str> {
         self.inner.scope.as_deref()
     }
@@ -515,6 +579,18 @@ impl Token {
     ///
     /// [`RefreshToken`](crate::oauth2::RefreshToken) keeps the last ID token of its login if a
     /// refresh returns none (§12.2).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::Token;
+    ///
+    /// /// Returns the address where a browser ends the user's session at the server.
+    /// fn logout_url(token: &Token) -> Option<String> {
+    ///     let hint = token.id_token()?;
+    ///     Some(format!("https://id.example.com/logout?id_token_hint={hint}"))
+    /// }
+    /// ```
     pub fn id_token(&self) -> Option<&str> {
         let id_token = self.details()?.id_token.as_ref();
         id_token.map(SecretString::expose_secret)
@@ -527,6 +603,17 @@ impl Token {
     /// A value may be a secret, so don't log it. The strings are zeroized when the token's last
     /// clone is dropped. [`Debug`](fmt::Debug) shows only the names of the fields. The processes of
     /// a [`Fleet`](crate::docs::fleet) also share the fields.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::Token;
+    ///
+    /// /// Returns the address of the customer's own Salesforce.
+    /// fn instance(token: &Token) -> Option<&str> {
+    ///     token.extra("instance_url")?.as_str()
+    /// }
+    /// ```
     #[doc(alias = "instance_url")]
     pub fn extra(&self, name: &str) -> Option<&Value> {
         self.details()?.extra.get(name)
@@ -538,8 +625,8 @@ impl Token {
     }
 
     /// Returns why the token couldn't be saved for the other processes of its login.
-    pub(crate) fn not_saved(&self) -> Option<&str> {
-        self.details()?.not_saved.as_deref()
+    pub(crate) fn not_saved(&self) -> Option<&ServerText> {
+        self.details()?.not_saved.as_ref()
     }
 
     fn details(&self) -> Option<&Details> {
@@ -614,7 +701,7 @@ impl fmt::Debug for Token {
             .field("secret", &"[redacted]")
             .field("expiry", &self.inner.expiry)
             .field("refresh_hint", &self.inner.refresh_hint)
-            .field("scope", &self.inner.scope);
+            .field("scope", &self.scope().map(ServerText::new));
         if let Some(details) = self.details() {
             debug
                 .field("has_id_token", &details.id_token.is_some())

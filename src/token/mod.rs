@@ -11,9 +11,19 @@ pub(crate) mod request_head;
 
 pub(crate) mod per_request;
 
+pub(crate) mod secret_json;
+
+pub(crate) mod secret_text;
+
+pub(crate) mod form;
+
+pub(crate) mod redact;
+
 pub(crate) mod extra_fields;
 
 pub(crate) mod issued_token;
+
+pub(crate) mod known_tokens;
 
 pub(crate) mod jwt;
 

@@ -80,6 +80,55 @@ pub trait PerRequestCredential: Send + Sync + 'static {
     /// Reads what a response says about the credential. The layer calls this method once for each
     /// response to a request that [`apply`](Self::apply) changed. The layer doesn't call this
     /// method if the response is known to come from another origin. Default: [`Feedback::Nothing`].
+    ///
+    /// # Example
+    ///
+    /// A server that wants its latest nonce in each request:
+    ///
+    /// ```
+    /// use std::sync::Mutex;
+    ///
+    /// use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+    /// use tower_auth::BoxError;
+    /// use tower_auth::token::{Applied, Feedback, PerRequestCredential, RequestHead};
+    ///
+    /// const NONCE: HeaderName = HeaderName::from_static("x-nonce");
+    ///
+    /// #[derive(Default)]
+    /// struct WithNonce {
+    ///     nonce: Mutex<Option<HeaderValue>>,
+    /// }
+    ///
+    /// impl PerRequestCredential for WithNonce {
+    ///     fn apply(
+    ///         &self,
+    ///         _: &RequestHead,
+    ///         headers: &mut HeaderMap,
+    ///     ) -> Result<Applied, BoxError> {
+    ///         let nonce = self.nonce.lock().map_err(|_| "poisoned")?.clone();
+    ///         headers.extend(nonce.map(|nonce| (NONCE, nonce)));
+    ///         Ok(Applied::Done)
+    ///     }
+    ///
+    ///     fn observe(
+    ///         &self,
+    ///         _: &RequestHead,
+    ///         status: StatusCode,
+    ///         headers: &HeaderMap,
+    ///     ) -> Feedback {
+    ///         let Some(nonce) = headers.get(NONCE) else {
+    ///             return Feedback::Nothing;
+    ///         };
+    ///         if let Ok(mut latest) = self.nonce.lock() {
+    ///             *latest = Some(nonce.clone());
+    ///         }
+    ///         match status {
+    ///             StatusCode::UNAUTHORIZED => Feedback::OnceMore,
+    ///             _ => Feedback::Nothing,
+    ///         }
+    ///     }
+    /// }
+    /// ```
     fn observe(&self, request: &RequestHead, status: StatusCode, headers: &HeaderMap) -> Feedback {
         let _ = (request, status, headers);
         Feedback::Nothing
@@ -88,6 +137,35 @@ pub trait PerRequestCredential: Send + Sync + 'static {
     /// Returns the thumbprint of the key that the token is bound to. Each process with this key can
     /// use the token. [`TokenSource::bind`](crate::TokenSource::bind) restores the token in such a
     /// process. Default: `None`. Then only this process can use the token.
+    ///
+    /// # Example
+    ///
+    /// All processes that have the same key can use the token:
+    ///
+    /// ```
+    /// use http::HeaderMap;
+    /// use tower_auth::BoxError;
+    /// use tower_auth::token::{Applied, PerRequestCredential, RequestHead};
+    ///
+    /// struct Signer {
+    ///     thumbprint: String,
+    /// }
+    ///
+    /// impl PerRequestCredential for Signer {
+    ///     fn apply(
+    ///         &self,
+    ///         _: &RequestHead,
+    ///         _headers: &mut HeaderMap,
+    ///     ) -> Result<Applied, BoxError> {
+    ///         // Sign the request here.
+    ///         Ok(Applied::Done)
+    ///     }
+    ///
+    ///     fn bound_to(&self) -> Option<&str> {
+    ///         Some(&self.thumbprint)
+    ///     }
+    /// }
+    /// ```
     #[cfg(feature = "fleet")]
     fn bound_to(&self) -> Option<&str> {
         None

@@ -47,6 +47,21 @@ impl RequestHead {
     /// The origin is in lower case, without the port if that is the scheme's default. `None` if the
     /// request's URI is only a path. In this case, the client below the layer decides where the
     /// request goes.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::token::RequestHead;
+    ///
+    /// /// Names the key that this API accepts.
+    /// fn key_id(request: &RequestHead) -> Option<&'static str> {
+    ///     match request.origin()? {
+    ///         "https://api.example.com" => Some("main"),
+    ///         "https://files.example.com" => Some("files"),
+    ///         _ => None,
+    ///     }
+    /// }
+    /// ```
     pub fn origin(&self) -> Option<&str> {
         self.origin.as_deref()
     }
@@ -54,6 +69,17 @@ impl RequestHead {
     /// Returns the host, and the port if it isn't the scheme's default. The result is the
     /// [`origin`](Self::origin) without the scheme. A client sends this text as `Host`, unless the
     /// caller has set that header.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::token::RequestHead;
+    ///
+    /// /// Returns the line of a signed text that names the host.
+    /// fn host_line(request: &RequestHead) -> Option<String> {
+    ///     Some(format!("host:{}\n", request.authority()?))
+    /// }
+    /// ```
     pub fn authority(&self) -> Option<&str> {
         let (_, authority) = self.origin()?.split_once("://")?;
         Some(authority)
@@ -71,6 +97,17 @@ impl RequestHead {
 
     /// Returns the path and the query, if any. The result is the request target in origin form (RFC
     /// 9112 §3.2.1).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::token::RequestHead;
+    ///
+    /// /// Returns the first line of a signed text.
+    /// fn request_line(request: &RequestHead) -> String {
+    ///     format!("{} {}\n", request.method(), request.path_and_query())
+    /// }
+    /// ```
     pub fn path_and_query(&self) -> String {
         match &self.query {
             Some(query) => format!("{}?{query}", self.path),
@@ -80,6 +117,19 @@ impl RequestHead {
 
     /// Returns the origin, the path and the query. The result is the target URI (RFC 9110 §7.1).
     /// `None` if there is no origin.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::BoxError;
+    /// use tower_auth::token::RequestHead;
+    ///
+    /// /// Returns the text that a signature over the whole address covers.
+    /// fn covered(request: &RequestHead) -> Result<String, BoxError> {
+    ///     let url = request.url().ok_or("the request has only a path; add the origin")?;
+    ///     Ok(format!("{} {url}", request.method()))
+    /// }
+    /// ```
     pub fn url(&self) -> Option<String> {
         let origin = self.origin()?;
         Some(format!("{origin}{}", self.path_and_query()))
@@ -87,6 +137,22 @@ impl RequestHead {
 
     /// Returns whether the credential replaces a credential that the caller has set.
     /// [`AuthLayer::replace_existing`](crate::AuthLayer::replace_existing) decides this.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use http::{HeaderMap, HeaderValue};
+    /// use tower_auth::token::{Applied, RequestHead};
+    ///
+    /// /// Adds a date, unless the caller chose one.
+    /// fn add_date(request: &RequestHead, headers: &mut HeaderMap, now: HeaderValue) -> Applied {
+    ///     if headers.contains_key("x-date") && !request.replaces_existing() {
+    ///         return Applied::CallersOwn;
+    ///     }
+    ///     headers.insert("x-date", now);
+    ///     Applied::Done
+    /// }
+    /// ```
     pub fn replaces_existing(&self) -> bool {
         self.replaces_existing
     }
@@ -99,6 +165,22 @@ impl RequestHead {
     /// [`apply`]: super::PerRequestCredential::apply
     /// [`observe`]: super::PerRequestCredential::observe
     /// [`Place::Header`]: crate::Place::Header
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use http::{HeaderMap, StatusCode};
+    /// use tower_auth::token::{Feedback, RequestHead};
+    ///
+    /// /// The server wants its nonce in the credential, and this request had no nonce yet.
+    /// fn observe(request: &RequestHead, status: StatusCode, headers: &HeaderMap) -> Feedback {
+    ///     let has_nonce = headers.contains_key("x-nonce");
+    ///     match request.sent_credential() {
+    ///         None if status == StatusCode::UNAUTHORIZED && has_nonce => Feedback::OnceMore,
+    ///         _ => Feedback::Nothing,
+    ///     }
+    /// }
+    /// ```
     pub fn sent_credential(&self) -> Option<&HeaderValue> {
         self.sent_credential.as_ref()
     }

@@ -10,7 +10,7 @@ use serde::de::{DeserializeOwned, DeserializeSeed, Error as _, IgnoredAny, MapAc
 use super::issued_token::Token;
 use super::jwt;
 use crate::error::{Error, Kind};
-use crate::sanitize::sanitize;
+use crate::sanitize::ServerText;
 
 impl Token {
     /// Reads a claim of a JWT (RFC 7519 §4) **without verifying the signature**.
@@ -74,7 +74,10 @@ impl Token {
                     Problem::OtherType => format!("is no `{}`", type_name::<T>()),
                     Problem::Repeated => String::from("occurs twice"),
                 };
-                let message = format!("the claim `{}` of the token {problem}", sanitize(name));
+                let message = format!(
+                    "the claim `{}` of the token {problem}",
+                    ServerText::new(name)
+                );
                 // serde's error may show the claim's value, so the new error doesn't contain
                 // serde's error.
                 Err(Error::new(Kind::Reply, message))

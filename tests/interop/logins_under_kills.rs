@@ -454,7 +454,7 @@ impl Run {
     }
 
     /// Restarts the members that told their callers to log in, as people do after a login. A cache
-    /// keeps a permanent error for a minute.
+    /// looks for a new login only after 5 s.
     fn restart_the_told(&mut self) {
         let told = std::mem::take(&mut self.told);
         for place in 0..MEMBERS {

@@ -1,5 +1,7 @@
 //! The statements of the documentation are true, and its examples run.
 
+#[cfg(all(feature = "fleet", feature = "metrics"))]
+mod dashboard;
 mod examples;
 mod faults;
 mod floors;

@@ -20,6 +20,7 @@ mod decompression;
 #[cfg(feature = "tonic")]
 mod grpc;
 mod limits;
+mod opentelemetry;
 mod redirects;
 #[cfg(feature = "reqwest-middleware")]
 mod reqwest_middleware;

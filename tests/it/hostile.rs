@@ -2,3 +2,4 @@
 
 mod replies;
 mod servers;
+mod texts;

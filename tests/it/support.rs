@@ -36,6 +36,8 @@ pub(crate) mod secret_finder;
 pub(crate) mod serving;
 #[cfg(feature = "cookies")]
 pub(crate) mod session_site;
+#[cfg(feature = "fleet")]
+pub(crate) mod slow_store;
 pub(crate) mod test_names;
 pub(crate) mod token_server;
 pub(crate) mod tree;

@@ -50,6 +50,8 @@
 //! ]);
 //! # Ok(()) }
 //! ```
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![allow(
     clippy::panic,
     reason = "an assertion of a test panics, and so does a mistake in a test's script"

@@ -86,6 +86,20 @@ impl From<Error> for Failure {
 /// Lists the error and its causes, one a line.
 fn with_causes(error: &Error) -> String {
     let causes = iter::successors(error.source(), |&cause| cause.source());
-    let causes = causes.map(|cause| format!("\n  because {cause}"));
-    iter::once(error.to_string()).chain(causes).collect()
+    let causes = causes.map(|cause| format!("\n  because {}", for_a_shell(&cause.to_string())));
+    let message = for_a_shell(&error.to_string()).to_owned();
+    iter::once(message).chain(causes).collect()
+}
+
+/// Leaves out the crate's advice for Rust programs: the clause that names a function such as
+/// `Client::public`, and what follows.
+pub(crate) fn for_a_shell(message: &str) -> &str {
+    let is_function = |quoted: &&str| {
+        quoted.contains("::") && quoted.starts_with(|first: char| first.is_ascii_uppercase())
+    };
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let at = quoted.find(is_function).and_then(|it| message.find(it));
+    let before = &message[..at.unwrap_or_default()];
+    let clause = before.rfind("; ").max(before.rfind(", or "));
+    &message[..clause.unwrap_or(message.len())]
 }

@@ -8,7 +8,7 @@ use tower_auth::oauth2::{ClientCredentials, EndpointUrl};
 use tower_auth::{Error, SecretSource};
 
 use crate::args::{Args, ClientAuth};
-use crate::failure::Failure;
+use crate::failure::{Failure, for_a_shell};
 use crate::settings_file::SettingsFile;
 use crate::variable;
 
@@ -93,11 +93,11 @@ impl Settings {
     }
 }
 
-/// Names the setting. Leaves out the crate's advice for Rust programs.
+/// Names the setting.
 fn wrong_url(error: &Error) -> Failure {
-    let text = error.to_string();
-    let text = text.split(", or `EndpointUrl::").next().unwrap_or_default();
-    Failure::usage(format!("TOKEN_URL or --token-url: {text}"))
+    let message = error.to_string();
+    let message = for_a_shell(&message);
+    Failure::usage(format!("TOKEN_URL or --token-url: {message}"))
 }
 
 /// Reads the secret once, because a file such as `<(pass show api)` can be read only once.

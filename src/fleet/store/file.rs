@@ -39,6 +39,7 @@ use crate::source::secret_file::{self, FileLock, FileWrite, age_of, at, off_the_
 ///
 /// let home = std::env::var("HOME").unwrap_or_default();
 /// let store = FileStore::new(format!("{home}/.cache/my-app/tokens"));
+/// println!("the tokens are in {}", store.folder().display());
 /// ```
 #[derive(Clone, Debug)]
 pub struct FileStore {

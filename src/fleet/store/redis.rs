@@ -169,6 +169,19 @@ const FENCE_OF: &str = "
         return '0000000000000000'
     end";
 
+/// Returns whether a later lease has saved the value.
+const IS_NEWER: &str = "
+    local function is_newer(key, fence)
+        return fence_of(key) > fence
+    end";
+
+/// Returns whether a process still has the lease with this fencing token.
+const IS_HELD: &str = "
+    local function is_held(key, fence)
+        local held = redis.pcall('GET', key)
+        return not is_wrong_type(held) and held == fence
+    end";
+
 /// Returns nothing, or the value and its remaining time. For a foreign value, returns a number: -1
 /// if the value isn't a string, -2 if the value never expires, or else its length.
 static LOAD: LazyLock<Script> = LazyLock::new(|| {
@@ -197,8 +210,8 @@ static LOAD: LazyLock<Script> = LazyLock::new(|| {
 /// time of the lease, and the process says how long ago it got the lease.
 static SAVE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(&format!(
-        "{IS_WRONG_TYPE}{FENCE_OF}
-    if fence_of(KEYS[1]) > ARGV[1] then
+        "{IS_WRONG_TYPE}{FENCE_OF}{IS_NEWER}
+    if is_newer(KEYS[1], ARGV[1]) then
         return 0
     end
     local now = redis.call('TIME')
@@ -212,8 +225,8 @@ static SAVE: LazyLock<Script> = LazyLock::new(|| {
 
 static DELETE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(&format!(
-        "{IS_WRONG_TYPE}{FENCE_OF}
-    if fence_of(KEYS[1]) > ARGV[1] then
+        "{IS_WRONG_TYPE}{FENCE_OF}{IS_NEWER}
+    if is_newer(KEYS[1], ARGV[1]) then
         return 0
     end
     return redis.call('DEL', KEYS[1])"
@@ -245,21 +258,19 @@ static LEASE: LazyLock<Script> = LazyLock::new(|| {
 
 static RENEW: LazyLock<Script> = LazyLock::new(|| {
     Script::new(&format!(
-        "{IS_WRONG_TYPE}
-    local held = redis.pcall('GET', KEYS[1])
-    if is_wrong_type(held) or held ~= ARGV[1] then
+        "{IS_WRONG_TYPE}{IS_HELD}
+    if not is_held(KEYS[1], ARGV[1]) then
         return 0
     end
-    redis.call('SET', KEYS[1], held, 'PX', ARGV[2])
+    redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
     return 1"
     ))
 });
 
 static RELEASE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(&format!(
-        "{IS_WRONG_TYPE}
-    local held = redis.pcall('GET', KEYS[1])
-    if is_wrong_type(held) or held ~= ARGV[1] then
+        "{IS_WRONG_TYPE}{IS_HELD}
+    if not is_held(KEYS[1], ARGV[1]) then
         return 0
     end
     return redis.call('DEL', KEYS[1])"

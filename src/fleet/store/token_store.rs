@@ -169,6 +169,21 @@ pub trait TokenStore: Send + Sync + 'static {
 }
 
 /// A value that a [`TokenStore`] loaded. The bytes are zeroized when the value is dropped.
+///
+/// # Example
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use tower_auth::fleet::StoredValue;
+///
+/// let minute = Duration::from_secs(60);
+/// let value = StoredValue::new(b"sealed", minute);
+/// assert_eq!(value.sealed(), Ok((b"sealed".as_slice(), minute)));
+///
+/// let other = StoredValue::foreign("the key `token:7` contains a list");
+/// assert_eq!(other.sealed(), Err("the key `token:7` contains a list"));
+/// ```
 pub struct StoredValue(Contents);
 
 enum Contents {
@@ -226,6 +241,20 @@ impl fmt::Debug for StoredValue {
 pub(crate) const LONGEST_LEASE: Duration = Duration::from_secs(120);
 
 /// The right to fetch a token for all processes, granted by a [`TokenStore`].
+///
+/// # Example
+///
+/// ```
+/// use tower_auth::fleet::Lease;
+///
+/// /// Returns whether a store may save a value with this lease.
+/// fn may_save(lease: &Lease, last_saved_with: u64) -> bool {
+///     lease.fence() >= last_saved_with
+/// }
+///
+/// assert!(may_save(&Lease::new(8), 8));
+/// assert!(!may_save(&Lease::new(7), 8));
+/// ```
 pub struct Lease {
     fence: u64,
     /// When this process got the lease.

@@ -12,11 +12,11 @@ use crate::http_client::bounded_response::{EndpointResponse, PartialResponse};
 use crate::http_client::endpoint_client::{EndpointClient, EndpointRequest};
 use crate::http_client::endpoint_kind::EndpointKind;
 use crate::http_client::endpoint_url::EndpointUrl;
-use crate::http_client::redact::Redactor;
 use crate::http_client::token_response::{TokenResponse, TokenType, UnjudgedResponse, WantedToken};
 #[cfg(feature = "dpop")]
 use crate::oauth2::dpop::proof::{DPOP, Dpop, USE_NONCE};
 use crate::token::issued_token::Token;
+use crate::token::redact::Redactor;
 
 /// The token endpoint and the revocation endpoint of one client.
 #[derive(Clone, Debug)]

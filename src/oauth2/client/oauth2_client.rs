@@ -95,6 +95,16 @@ impl Client {
     ///
     /// [`is_config`](Error::is_config) if the address is invalid or cleartext, or if the id
     /// is empty.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::oauth2::{Client, DeviceAuthorization};
+    ///
+    /// let client = Client::public("https://id.example.com/oauth/token", "my-app")?;
+    /// let login = DeviceAuthorization::new(client, "https://id.example.com/oauth/device/code")?;
+    /// # Ok::<(), tower_auth::Error>(())
+    /// ```
     pub fn public<U>(url: U, id: impl Into<String>) -> Result<Self, Error>
     where
         U: TryInto<EndpointUrl>,
@@ -110,6 +120,18 @@ impl Client {
     /// # Errors
     ///
     /// [`is_config`](Error::is_config) if the address is invalid or cleartext.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::SecretSource;
+    /// use tower_auth::oauth2::{Client, JwtBearer};
+    ///
+    /// let client = Client::anonymous("https://id.example.com/token")?;
+    /// let assertion = SecretSource::file("/var/run/secrets/tokens/id");
+    /// let source = JwtBearer::new(client, assertion);
+    /// # Ok::<(), tower_auth::Error>(())
+    /// ```
     pub fn anonymous<U>(url: U) -> Result<Self, Error>
     where
         U: TryInto<EndpointUrl>,
@@ -275,6 +297,17 @@ impl Client {
     ///
     /// [`is_config`](Error::is_config) if the client has no secret, or if a fixed secret has fewer
     /// than 32 bytes (RFC 7518 §3.2).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::SecretSource;
+    /// use tower_auth::oauth2::Client;
+    ///
+    /// let secret = SecretSource::file("/run/secrets/client-secret");
+    /// let client = Client::new("https://id.example.com/token", "job", secret)?.secret_jwt()?;
+    /// # Ok::<(), tower_auth::Error>(())
+    /// ```
     #[cfg(feature = "jwt")]
     pub fn secret_jwt(self) -> Result<Self, Error> {
         let Some(secret) = self.endpoint.client.secret() else {
@@ -342,6 +375,21 @@ impl Client {
     /// # Errors
     ///
     /// [`is_config`](Error::is_config) if the address is invalid or cleartext.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::TokenCache;
+    /// use tower_auth::oauth2::{Client, ClientCredentials};
+    ///
+    /// # async fn example(id: String, secret: String) -> Result<(), tower_auth::Error> {
+    /// let client = Client::new("https://id.example.com/oauth/token", id, secret)?
+    ///     .revoke_at("https://id.example.com/oauth/revoke")?;
+    /// let cache = TokenCache::new(ClientCredentials::with_client(client));
+    /// // At shutdown, this revokes the current token:
+    /// cache.close().await;
+    /// # Ok(()) }
+    /// ```
     pub fn revoke_at<U>(mut self, url: U) -> Result<Self, Error>
     where
         U: TryInto<EndpointUrl>,

@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 
 #[cfg(feature = "fleet")]
 use crate::source::store_key::StoreKey;
+use crate::token::secret_json;
 
 /// Borrowed names and values in the order in which they are sent.
 #[derive(Clone, Default)]
@@ -88,33 +89,18 @@ impl<'a> Params<'a> {
     pub(crate) fn encode(&self, format: BodyFormat) -> Option<Zeroizing<Vec<u8>>> {
         match format {
             BodyFormat::FormUrlEncoded => Some(self.to_form()),
-            BodyFormat::Json => self.to_json(),
+            BodyFormat::Json => secret_json::encode(self).ok(),
         }
     }
 
     fn to_form(&self) -> Zeroizing<Vec<u8>> {
         // Escaping turns one byte into at most three (`%00`). Each pair adds `=` and `&`.
-        let mut text = String::with_capacity(self.capacity(3));
+        // So the buffer never grows. A buffer that grows would free memory without zeroizing it.
+        let pair = |param: &Param<'_>| 3 * (param.name.len() + param.value.len()) + 2;
+        let mut text = String::with_capacity(self.list.iter().map(pair).sum());
         form_urlencoded::Serializer::new(&mut text)
             .extend_pairs(self.list.iter().map(|param| (param.name, param.value)));
         Zeroizing::new(text.into_bytes())
-    }
-
-    fn to_json(&self) -> Option<Zeroizing<Vec<u8>>> {
-        // JSON escaping turns one byte into at most six (`\u0000`).
-        let mut body = Zeroizing::new(Vec::with_capacity(self.capacity(6)));
-        serde_json::to_writer(&mut *body, self).ok()?;
-        Some(body)
-    }
-
-    /// Returns a capacity that is always sufficient. A buffer that grows would free memory without
-    /// zeroizing it.
-    fn capacity(&self, longest_escape: usize) -> usize {
-        let pair = |param: &Param<'_>| param.name.len() + param.value.len();
-        // Space for `,"":""` and the brackets of an array.
-        let marks = 8;
-        let bytes = |param| longest_escape * pair(param) + marks;
-        marks + self.list.iter().map(bytes).sum::<usize>()
     }
 
     fn named(&self, name: &str) -> impl Iterator<Item = &'a str> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
+use crate::cache::cache_inner::shut_out;
 use crate::error::{Error, Kind};
 use crate::sync::atomic::{AtomicBool, Ordering};
 
@@ -51,19 +52,28 @@ impl<T> CachedDocument<T> {
         // the document stays marked as invalid.
         self.is_invalid.store(false, Ordering::Relaxed);
         let now = Instant::now();
+        let mut rejected = None;
         let next = match (fetched, state.take()) {
             (Ok((value, lifetime)), _) => StoredDocument {
                 value: Arc::new(value),
                 due: now + lifetime,
             },
-            (Err(_), Some(old)) => StoredDocument {
-                value: old.value,
-                due: now + RETRY,
-            },
+            (Err(error), Some(old)) => {
+                rejected = Some(error).filter(Error::is_config);
+                StoredDocument {
+                    value: old.value,
+                    due: now + RETRY,
+                }
+            }
             (Err(error), None) => return Err(error),
         };
         let value = Arc::clone(&next.value);
         *state = Some(next);
+        drop(state);
+        // The new document names something that isn't allowed, but the caller gets no error.
+        if let Some(error) = rejected {
+            shut_out(format!("{error}; the old metadata stays in use"));
+        }
         Ok(value)
     }
 

@@ -10,9 +10,11 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Reply};
 use crate::http_client::bounded_response::{EndpointResponse, ReadError, unusable};
-use crate::http_client::redact::Redactor;
+use crate::http_client::endpoint_url::sanitize_url;
+use crate::http_client::huge_number;
 use crate::http_client::retry_after;
 use crate::http_client::transport::DynTransport;
+use crate::token::redact::Redactor;
 
 /// The lifetime if the server specifies no lifetime.
 const LIFETIME: Duration = Duration::from_secs(60 * 60);
@@ -64,7 +66,7 @@ impl Document {
     }
 
     async fn get(transport: &DynTransport, uri: &Uri) -> Result<Self, Error> {
-        let what = format!("the metadata at `{}`", without_query(uri));
+        let what = format!("the metadata at `{}`", sanitize_url(&uri.to_string()));
         let started = SystemTime::now();
         let response = match transport.send(get_request(uri)).await {
             Ok(response) => EndpointResponse::read(response, started).await,
@@ -89,8 +91,10 @@ impl Document {
             let why = undecoded.what(&Redactor::of_address(uri));
             unusable(&what, status, &why)
         })?;
+        let mut body = body.to_vec();
+        huge_number::replace(&mut body);
         // Drops serde's error, because the error may show a part of the body.
-        match serde_json::from_slice(body) {
+        match serde_json::from_slice(&body) {
             Ok(Value::Object(fields)) => Ok(Self {
                 fields,
                 lifetime: lifetime(&response.headers),
@@ -125,15 +129,6 @@ pub(crate) fn base(uri: &Uri) -> String {
     let scheme = uri.scheme_str().unwrap_or_default();
     let host = uri.authority().map_or("", |authority| authority.as_str());
     format!("{scheme}://{host}")
-}
-
-/// Hides the query, because a query may contain a key.
-fn without_query(uri: &Uri) -> String {
-    let text = uri.to_string();
-    match text.split_once('?') {
-        Some((address, _)) => format!("{address}?…"),
-        None => text,
-    }
 }
 
 /// Returns the lifetime from `Cache-Control` (RFC 9111 §5.2.2), within bounds.

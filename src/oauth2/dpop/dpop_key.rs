@@ -12,11 +12,13 @@ use http::{HeaderValue, Method};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 use crate::error::{Error, Kind};
 use crate::oauth2::jose::key_pair::JwsAlgorithm;
 use crate::oauth2::jose::{jws, pem};
 use crate::oauth2::random;
+use crate::token::header_value::sensitive;
 
 /// The key that DPoP tokens are bound to (RFC 9449): ECDSA on P-256 (`ES256`). Every server that
 /// supports DPoP supports this algorithm.
@@ -46,7 +48,7 @@ pub struct DpopKey {
 struct ProofKey {
     pair: EcdsaKeyPair,
     /// The header of every proof, already encoded.
-    header: String,
+    header: Zeroizing<String>,
     thumbprint: String,
 }
 
@@ -178,12 +180,10 @@ impl DpopKey {
         let claims = jws::encode(&claims).map_err(|_| unprovable())?;
         let sign = |proof: &[u8]| {
             let signature = self.inner.pair.sign(&SystemRandom::new(), proof)?;
-            Ok(signature.as_ref().to_vec())
+            Ok(Zeroizing::new(signature.as_ref().to_vec()))
         };
         let proof = jws::compact(&self.inner.header, &claims, sign).map_err(|_| unprovable())?;
-        let mut value = HeaderValue::try_from(proof).map_err(|_| unprovable())?;
-        value.set_sensitive(true);
-        Ok(value)
+        sensitive(Zeroizing::new(proof.as_bytes().to_vec())).ok_or_else(unprovable)
     }
 }
 

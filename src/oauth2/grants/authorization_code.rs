@@ -141,6 +141,17 @@ impl AuthorizationCode {
     ///
     /// [`is_config`](Error::is_config) if the name is empty, is already set, or belongs to the
     /// client, `begin` or another method.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::Error;
+    /// use tower_auth::oauth2::AuthorizationCode;
+    ///
+    /// fn in_german(login: AuthorizationCode) -> Result<AuthorizationCode, Error> {
+    ///     login.param("ui_locales", "de")
+    /// }
+    /// ```
     pub fn param(
         mut self,
         name: impl Into<String>,

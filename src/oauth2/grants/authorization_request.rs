@@ -29,8 +29,8 @@ use crate::origin::{is_secure, port_fault};
 ///
 /// # async fn example(login: AuthorizationCode) -> Result<(), tower_auth::Error> {
 /// let request = login.begin("https://app.example.com/callback").await?;
-/// // Send the browser to `request.url()`. The server then redirects the browser to the
-/// // app's own server:
+/// println!("log in at {}", request.url());
+/// // The server then redirects the browser to the app's own server:
 /// let target = "/callback?code=…&state=…";
 /// let response = request.read(target)?;
 /// let source = login.finish(request, response).await?;
@@ -83,6 +83,17 @@ impl AuthorizationRequest {
     }
 
     /// Returns the address that the server redirects the browser to.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::oauth2::AuthorizationCode;
+    ///
+    /// # async fn example(login: AuthorizationCode) -> Result<(), tower_auth::Error> {
+    /// let request = login.begin("https://app.example.com/callback").await?;
+    /// assert_eq!(request.redirect_uri(), "https://app.example.com/callback");
+    /// # Ok(()) }
+    /// ```
     pub fn redirect_uri(&self) -> &str {
         &self.redirect_uri
     }

@@ -6,7 +6,8 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::user_login::LOGIN_REFUSED;
 use crate::error::{Error, Kind, Reply};
-use crate::http_client::redact::Redactor;
+use crate::token::form;
+use crate::token::redact::Redactor;
 
 /// The verified response to an [`AuthorizationRequest`](crate::oauth2::AuthorizationRequest). The
 /// response contains a code.
@@ -39,17 +40,6 @@ pub(crate) enum ExpectedIssuer {
     Known(String),
     /// The response must contain this issuer.
     Required(String),
-}
-
-#[cfg(feature = "fleet")]
-impl ExpectedIssuer {
-    /// Returns the length of the issuer's name.
-    pub(crate) fn len(&self) -> usize {
-        match self {
-            Self::Unknown => 0,
-            Self::Known(issuer) | Self::Required(issuer) => issuer.len(),
-        }
-    }
 }
 
 /// The parameters of the browser's redirect. Anyone may have sent these parameters.
@@ -91,9 +81,8 @@ impl RedirectParams {
     /// (§3.1).
     pub(crate) fn of_query(query: &str) -> Self {
         let mut params = Self::default();
-        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-            let value = SecretString::from(value.into_owned());
-            let param = match name.as_ref() {
+        for (name, value) in form::parse(query.as_bytes()) {
+            let param = match name.as_str() {
                 "code" => &mut params.code,
                 "state" => &mut params.state,
                 "iss" => &mut params.iss,

@@ -91,6 +91,19 @@ impl ClientCredentials {
     ///
     /// RFC 6749 §4.4 allows only confidential clients to use this grant. Some servers also allow
     /// public clients, and identify them by network or certificate.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::SecretSource;
+    /// use tower_auth::oauth2::{Client, ClientCredentials};
+    ///
+    /// let assertion = SecretSource::file("/var/run/secrets/tokens/id");
+    /// let client = Client::public("https://id.example.com/token", "job")?
+    ///     .client_assertion(assertion);
+    /// let source = ClientCredentials::with_client(client).scope("read:reports");
+    /// # Ok::<(), tower_auth::Error>(())
+    /// ```
     #[must_use]
     pub fn with_client(client: Client) -> Self {
         Self {

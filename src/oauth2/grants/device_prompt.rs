@@ -10,12 +10,12 @@ use crate::error::{Error, Kind, Reply};
 use crate::http_client::body_value::BodyValue;
 use crate::http_client::bounded_response::EndpointResponse;
 use crate::http_client::endpoint_url::EndpointUrl;
-use crate::http_client::redact::Redactor;
 use crate::http_client::response_fields::FieldValue;
 use crate::http_client::response_fields::ResponseFields;
 use crate::http_client::token_response::seconds;
 use crate::origin::port_fault;
-use crate::sanitize::sanitize_unbounded;
+use crate::sanitize::{ServerText, is_harmful};
+use crate::token::redact::Redactor;
 
 /// The time between two polls if the server specifies no time (RFC 8628 §3.2).
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(5);
@@ -31,10 +31,28 @@ pub(crate) const MAX_INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// The longest lifetime of a code. Codes usually expire within minutes.
 const MAX_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// The maximum length of an address in bytes. Some browsers don't open longer addresses.
+const LONGEST_ADDRESS: usize = 2048;
+
 /// The instructions for the user: an address to open on any device, and a code to enter there.
 ///
 /// [`finish`](crate::oauth2::DeviceAuthorization::finish) consumes the prompt.
 /// [`Debug`](fmt::Debug) shows no codes.
+///
+/// # Example
+///
+/// ```
+/// use tower_auth::oauth2::DevicePrompt;
+///
+/// fn show(prompt: &DevicePrompt) {
+///     let minutes = prompt.expires_in().as_secs() / 60;
+///     println!("Within {minutes} min, open {}", prompt.verification_uri());
+///     println!("and type the code {}.", prompt.user_code());
+///     if let Some(link) = prompt.verification_uri_complete() {
+///         println!("Or open {link}, and compare the code.");
+///     }
+/// }
+/// ```
 pub struct DevicePrompt {
     pub(crate) device_code: SecretString,
     user_code: SecretString,
@@ -110,11 +128,21 @@ impl DevicePrompt {
     fn new(fields: DeviceFields, requested_at: Instant) -> Result<Self, &'static str> {
         let device_code = text(fields.device_code).ok_or("has no `device_code`")?;
         let user_code = text(fields.user_code).ok_or("has no `user_code`")?;
-        if sanitize_unbounded(user_code.expose_secret()) != user_code.expose_secret() {
-            return Err("has a `user_code` with characters that can't be shown");
+        if !user_code.expose_secret().chars().all(is_readable) {
+            return Err("has a `user_code` with characters that a user can't see");
+        }
+        if user_code.expose_secret().len() > ServerText::LONGEST {
+            return Err("has a `user_code` that is longer than 256 bytes");
         }
         let uri = text(fields.verification_uri).or(text(fields.verification_url));
         let uri = uri.ok_or("has no `verification_uri`")?;
+        let is_unreadable = |uri: &SecretString| !is_readable_address(uri.expose_secret());
+        if is_unreadable(&uri) {
+            return Err(
+                "has a `verification_uri` that isn't an address of at most 2048 visible ASCII \
+                 characters",
+            );
+        }
         let has_bad_port = |uri: &SecretString| port_fault(uri.expose_secret()).is_some();
         if has_bad_port(&uri) {
             return Err("has a `verification_uri` with an invalid port");
@@ -125,6 +153,12 @@ impl DevicePrompt {
         }
         let complete =
             text(fields.verification_uri_complete).or(text(fields.verification_url_complete));
+        if complete.as_ref().is_some_and(is_unreadable) {
+            return Err(
+                "has a `verification_uri_complete` that isn't an address of at most 2048 visible \
+                 ASCII characters",
+            );
+        }
         if complete.as_ref().is_some_and(has_bad_port) {
             return Err("has a `verification_uri_complete` with an invalid port");
         }
@@ -195,11 +229,23 @@ fn text(field: FieldValue) -> Option<SecretString> {
     }
 }
 
+/// Returns whether a user sees the character. Some servers separate groups by an ASCII space.
+fn is_readable(c: char) -> bool {
+    c == ' ' || !c.is_whitespace() && !is_harmful(c)
+}
+
+/// Returns whether a user can compare this address with the address that the browser shows. A host
+/// name with other than ASCII characters must be in its ASCII form (`xn--`, RFC 5890), because
+/// characters of different scripts look the same.
+fn is_readable_address(text: &str) -> bool {
+    text.len() <= LONGEST_ADDRESS && text.bytes().all(|b| b.is_ascii_graphic())
+}
+
 /// Returns whether a user may open this address. A fragment is allowed, because browsers don't send
 /// fragments.
 fn is_address(text: &str) -> bool {
     let address = text.split('#').next().unwrap_or_default();
-    text.bytes().all(|b| b.is_ascii_graphic()) && EndpointUrl::try_from(address).is_ok()
+    EndpointUrl::try_from(address).is_ok()
 }
 
 impl fmt::Debug for DevicePrompt {

@@ -9,18 +9,12 @@ use super::refresh_store::{DynRefreshTokenStore, LoginLock};
 use crate::backoff::Backoff;
 use crate::error::{BoxError, Error, Kind};
 
-/// The default time that a process waits for the lock.
+/// The default time that a process waits for the lock. With the default client, the lock of a process
+/// that died lasts for at most 13 s.
 pub(crate) const LOCK_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How much longer than a token request a process needs the lock, to load and to save the login.
 const STORE_TIME: Duration = Duration::from_secs(3);
-
-/// The longest time that a process asks for. A store may regard a longer lease as foreign.
-const LONGEST_TIME: Duration = Duration::from_secs(120);
-
-/// The first pause between two attempts. Most tokens are issued within 1 s.
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const LONGEST_PAUSE: Duration = Duration::from_millis(320);
 
 /// The time that the release of a lock may take. After this time, the lock ends by itself.
 const UNLOCK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -44,10 +38,10 @@ impl<'a> LockAttempts<'a> {
     ) -> Self {
         Self {
             store,
-            time: request_time.saturating_add(STORE_TIME).min(LONGEST_TIME),
+            time: request_time.saturating_add(STORE_TIME),
             timeout,
             since: Instant::now(),
-            pauses: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE, true),
+            pauses: Backoff::between_looks(true),
         }
     }
 

@@ -4,19 +4,18 @@
 //! the clock of another process. A text that isn't a JSON object is a bare refresh token.
 
 use std::borrow::Cow;
-use std::io;
 use std::time::{Duration, SystemTime};
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
-use zeroize::Zeroizing;
 
 use super::initial_token::RequestedAt;
 use crate::error::{BoxError, Error};
 use crate::oauth2::client::oauth2_client::Client;
 use crate::token::extra_fields::ExtraFields;
 use crate::token::issued_token::{Expiry, RefreshHint, Token};
+use crate::token::secret_json;
+use crate::token::secret_text::SecretText;
 
 /// The maximum length of a record, in bytes. A file that is longer isn't read.
 const LONGEST: usize = 60 * 1024;
@@ -50,14 +49,13 @@ pub(crate) struct RecordedToken {
     jkt: Option<String>,
 }
 
-/// The JSON form. Secrets are borrowed from the text, so no copy is left in memory. Unknown fields
-/// are ignored.
+/// The JSON form. Unknown fields are ignored.
 #[derive(Default, Serialize, Deserialize)]
 struct EncodedLogin<'a> {
     #[serde(borrow, default, skip_serializing_if = "str::is_empty")]
-    refresh_token: Cow<'a, str>,
+    refresh_token: SecretText<'a>,
     #[serde(borrow, default, skip_serializing_if = "str::is_empty")]
-    access_token: Cow<'a, str>,
+    access_token: SecretText<'a>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     expires_in_ms: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -69,9 +67,9 @@ struct EncodedLogin<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     missing_scope: Option<String>,
     #[serde(borrow, default, skip_serializing_if = "str::is_empty")]
-    id_token: Cow<'a, str>,
+    id_token: SecretText<'a>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    extra: Option<Cow<'a, Map<String, Value>>>,
+    extra: Option<Cow<'a, ExtraFields>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     request: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -153,7 +151,7 @@ impl LoginRecord {
             login.request = Some(token.request.clone());
             login.jkt.clone_from(&token.jkt);
             if has_details {
-                login.extra = token.extra.as_ref().map(|it| Cow::Borrowed(it.fields()));
+                login.extra = token.extra.as_ref().map(Cow::Borrowed);
             }
         }
         encode(&login)
@@ -162,29 +160,9 @@ impl LoginRecord {
 
 /// Returns the JSON, or `None` if it is too long.
 fn encode(login: &EncodedLogin<'_>) -> Option<SecretString> {
-    // A buffer that grows leaves copies in memory that aren't zeroized.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST + 1));
-    let mut limited = Limited(&mut bytes);
-    serde_json::to_writer(&mut limited, login).ok()?;
+    let bytes = secret_json::encode(login).ok()?;
     let text = std::str::from_utf8(&bytes).ok()?;
-    Some(SecretString::from(text))
-}
-
-/// Writes into a buffer that never grows. Fails if the buffer is full.
-struct Limited<'a>(&'a mut Vec<u8>);
-
-impl io::Write for Limited<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.0.len() + bytes.len() > LONGEST {
-            return Err(io::ErrorKind::WriteZero.into());
-        }
-        self.0.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+    (text.len() <= LONGEST).then(|| SecretString::from(text))
 }
 
 impl RecordedToken {
@@ -233,7 +211,7 @@ impl RecordedToken {
             refresh_in: encoded.refresh_in_ms.map(Duration::from_millis),
             scope: encoded.scope,
             missing_scope: encoded.missing_scope,
-            extra: encoded.extra.map(|fields| fields.into_owned().into()),
+            extra: encoded.extra.map(Cow::into_owned),
             request: encoded.request?,
             jkt: encoded.jkt,
         })

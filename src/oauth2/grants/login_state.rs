@@ -8,8 +8,8 @@ use tokio::sync::MutexGuard;
 use super::initial_token::InitialToken;
 use super::login_record::LoginRecord;
 use super::refresh_store::LoginLock;
-use super::saved_token::KnownTokens;
 use crate::http_client::token_response::TokenResponse;
+use crate::token::known_tokens::KnownTokens;
 
 /// The state of the login, except for the record in the store.
 #[derive(Default)]

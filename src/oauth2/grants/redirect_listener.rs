@@ -105,6 +105,17 @@ impl RedirectListener {
     /// # Cancel safety
     ///
     /// Dropping the future loses nothing.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::oauth2::RedirectListener;
+    ///
+    /// # async fn example() -> Result<(), tower_auth::Error> {
+    /// let listener = RedirectListener::bind_port(8400).await?;
+    /// assert_eq!(listener.redirect_uri(), "http://127.0.0.1:8400/callback");
+    /// # Ok(()) }
+    /// ```
     pub async fn bind_port(port: u16) -> Result<Self, Error> {
         // Without a runtime, Tokio's sockets would panic.
         if Handle::try_current().is_err() {
@@ -137,6 +148,17 @@ impl RedirectListener {
     ///
     /// [`is_config`](Error::is_config) if the path doesn't start with `/`, or contains characters
     /// that must be encoded.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::oauth2::RedirectListener;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::Error> {
+    /// let listener = RedirectListener::bind().await?.path("/signed-in")?;
+    /// assert!(listener.redirect_uri().ends_with("/signed-in"));
+    /// # Ok(()) }
+    /// ```
     pub fn path(mut self, path: impl Into<String>) -> Result<Self, Error> {
         let path = path.into();
         let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"/-._~".contains(&b);

@@ -65,6 +65,15 @@ impl RefreshTokenFile {
     }
 
     /// Returns the path of the file.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::oauth2::RefreshTokenFile;
+    ///
+    /// let file = RefreshTokenFile::new("/var/lib/my-app/refresh-token");
+    /// println!("the login is in {}", file.path().display());
+    /// ```
     pub fn path(&self) -> &Path {
         &self.path
     }

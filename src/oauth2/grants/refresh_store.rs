@@ -67,6 +67,63 @@ use crate::error::BoxError;
 ///     }
 /// }
 /// ```
+///
+/// A store for several processes. The database numbers the locks, and rejects a process whose
+/// number isn't the latest:
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use secrecy::SecretString;
+/// use tower_auth::BoxError;
+/// use tower_auth::oauth2::{LoginLock, RefreshTokenStore, SavedLogin};
+/// # struct Table;
+/// # impl Table {
+/// #     async fn read(&self) -> Result<Option<(String, Duration)>, BoxError> { Ok(None) }
+/// #     async fn write(&self, _: u64, _: SecretString) -> Result<(), BoxError> { Ok(()) }
+/// #     async fn lock(&self, _: Duration) -> Result<Option<u64>, BoxError> { Ok(None) }
+/// #     async fn extend(&self, _: u64) -> Result<bool, BoxError> { Ok(false) }
+/// #     async fn unlock(&self, _: u64) -> Result<(), BoxError> { Ok(()) }
+/// #     async fn clear(&self, _: u64) -> Result<(), BoxError> { Ok(()) }
+/// # }
+///
+/// struct Row {
+///     table: Table,
+/// }
+///
+/// /// Returns the number of a lock that `Row::lock` made.
+/// fn number(lock: &LoginLock) -> Result<u64, BoxError> {
+///     lock.guard().copied().ok_or_else(|| "the lock has no number".into())
+/// }
+///
+/// impl RefreshTokenStore for Row {
+///     async fn load(&self) -> Result<Option<SavedLogin>, BoxError> {
+///         let row = self.table.read().await?;
+///         Ok(row.map(|(text, age)| SavedLogin::new(text).saved_ago(age)))
+///     }
+///
+///     async fn save(&self, login: SecretString, lock: &LoginLock) -> Result<(), BoxError> {
+///         self.table.write(number(lock)?, login).await
+///     }
+///
+///     async fn lock(&self, time: Duration) -> Result<Option<LoginLock>, BoxError> {
+///         let number: Option<u64> = self.table.lock(time).await?;
+///         Ok(number.map(LoginLock::holding))
+///     }
+///
+///     async fn confirm(&self, lock: &LoginLock) -> Result<bool, BoxError> {
+///         self.table.extend(number(lock)?).await
+///     }
+///
+///     async fn unlock(&self, lock: LoginLock) -> Result<(), BoxError> {
+///         self.table.unlock(number(&lock)?).await
+///     }
+///
+///     async fn delete(&self, lock: &LoginLock) -> Result<(), BoxError> {
+///         self.table.clear(number(lock)?).await
+///     }
+/// }
+/// ```
 pub trait RefreshTokenStore: Send + Sync + 'static {
     /// Loads the last saved login. Returns `None` if the store is empty; a user must then log in.
     ///
@@ -97,8 +154,9 @@ pub trait RefreshTokenStore: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), BoxError>> + Send;
 
     /// Takes the lock, if no other process has it. Returns `None` if another process has the lock;
-    /// the source then tries again. `time` is the longest time that this process needs the lock. A
-    /// lock that doesn't end with its process must end by itself after this time.
+    /// the source then tries again. `time` is the longest time that this process needs the lock after
+    /// each [`confirm`](Self::confirm): for a token request and the save. A lock that doesn't end with
+    /// its process must end by itself after this time.
     ///
     /// Default: no lock. Then only one process may use the store.
     ///
@@ -153,6 +211,19 @@ pub trait RefreshTokenStore: Send + Sync + 'static {
 }
 
 /// A login that a [`RefreshTokenStore`] loaded.
+///
+/// # Example
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use secrecy::ExposeSecret;
+/// use tower_auth::oauth2::SavedLogin;
+///
+/// let login = SavedLogin::new("a-refresh-token").saved_ago(Duration::from_secs(60));
+/// assert_eq!(login.text().expose_secret(), "a-refresh-token");
+/// assert_eq!(login.age(), Some(Duration::from_secs(60)));
+/// ```
 #[derive(Clone)]
 pub struct SavedLogin {
     text: SecretString,
@@ -205,6 +276,21 @@ impl fmt::Debug for SavedLogin {
 }
 
 /// The lock of a login, from [`RefreshTokenStore::lock`].
+///
+/// # Example
+///
+/// ```
+/// use tower_auth::oauth2::LoginLock;
+///
+/// /// The number of a lease in a database.
+/// #[derive(Debug, PartialEq)]
+/// struct Lease(u64);
+///
+/// let lock = LoginLock::holding(Lease(7));
+/// assert_eq!(lock.guard(), Some(&Lease(7)));
+/// assert_eq!(lock.into_guard(), Some(Lease(7)));
+/// assert_eq!(LoginLock::none().guard::<Lease>(), None);
+/// ```
 pub struct LoginLock {
     guard: Option<Box<dyn Any + Send + Sync>>,
 }

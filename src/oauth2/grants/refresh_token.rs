@@ -23,7 +23,7 @@ use crate::http_client::token_response_format::TokenResponseFormat;
 use crate::oauth2::client::oauth2_client::Client;
 use crate::oauth2::client::params::Params;
 use crate::origin::Origin;
-use crate::sanitize::sanitize;
+use crate::sanitize::ServerText;
 use crate::source::token_source::{Reason, TokenSource};
 use crate::token::issued_token::Token;
 
@@ -106,6 +106,18 @@ impl RefreshToken {
     }
 
     /// Creates a source that uses the token in `store`, where a login saved the token.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # #[cfg(feature = "file")] {
+    /// use tower_auth::oauth2::{Client, RefreshToken, RefreshTokenFile};
+    ///
+    /// # fn example(client: Client) {
+    /// let file = RefreshTokenFile::new("/var/lib/my-app/refresh-token");
+    /// let source = RefreshToken::stored(client, file);
+    /// # } }
+    /// ```
     pub fn stored(client: Client, store: impl RefreshTokenStore) -> Self {
         Self::with_store(client, Arc::new(store))
     }
@@ -189,6 +201,18 @@ impl RefreshToken {
     /// # Errors
     ///
     /// [`is_config`](Error::is_config) if the client has no revocation endpoint.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::oauth2::{Client, RefreshToken};
+    ///
+    /// # fn example(token: String) -> Result<(), tower_auth::Error> {
+    /// let client = Client::public("https://id.example.com/oauth/token", "my-app")?
+    ///     .revoke_at("https://id.example.com/oauth/revoke")?;
+    /// let source = RefreshToken::new(client, token).log_out_on_close()?;
+    /// # Ok(()) }
+    /// ```
     pub fn log_out_on_close(mut self) -> Result<Self, Error> {
         if self.client.endpoint.revocation.is_none() {
             let message = "the client has no revocation endpoint, so it can't log out; set \
@@ -201,8 +225,9 @@ impl RefreshToken {
 
     /// Sets how long a fetch waits for the [lock](RefreshTokenStore::lock) of the login. After this
     /// time, the fetch fails with a [transient](Error::is_transient) error. A process keeps the lock
-    /// during its token request, so the time should be longer than the [client's
-    /// timeout](Client::timeout). Default: 15 s.
+    /// during its token request, so the time should be at least 4 s longer than the [client's
+    /// timeout](Client::timeout). Then a fetch outlasts the lock of a process that died. Default: 15 s,
+    /// which is enough for the default timeout of 10 s.
     #[must_use]
     pub fn lock_timeout(mut self, timeout: Duration) -> Self {
         self.lock_timeout = timeout;
@@ -451,7 +476,7 @@ impl RefreshToken {
                 Ok(token) => {
                     let token = wanted.later(token, &requested_at);
                     return Ok(Outcome::Done(match not_saved {
-                        Some(why) => token.with_not_saved(sanitize(&why.to_string())),
+                        Some(why) => token.with_not_saved(ServerText::new(&why.to_string())),
                         None => token,
                     }));
                 }

@@ -1,6 +1,5 @@
 //! Decides whether a fetch can use the access token that another process saved.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -12,27 +11,16 @@ use crate::error::BoxError;
 use crate::oauth2::client::oauth2_client::Client;
 use crate::source::token_source::Reason;
 use crate::token::issued_token::{Expiry, RefreshHint, Token};
+use crate::token::known_tokens::KnownTokens;
 
 /// A fetch for a caller that waits accepts any saved token with this much time left.
 const ENOUGH: Duration = Duration::from_secs(60);
-
-/// The maximum number of remembered refused tokens. The store can contain only a recently refused
-/// token.
-const MOST_REFUSED: usize = 4;
 
 /// A login that was loaded from the store.
 pub(crate) struct Loaded {
     pub(crate) record: LoginRecord,
     pub(crate) age: Option<Duration>,
     text: SecretString,
-}
-
-/// The access tokens that a source has returned.
-#[derive(Default)]
-pub(crate) struct KnownTokens {
-    latest: Option<Token>,
-    /// The tokens that servers refused, oldest first.
-    refused: VecDeque<Token>,
 }
 
 /// What a fetch needs.
@@ -58,23 +46,6 @@ impl Loaded {
             age: saved.age(),
             text: saved.text().clone(),
         }))
-    }
-}
-
-impl KnownTokens {
-    pub(crate) fn record_latest(&mut self, token: &Token) {
-        self.latest = Some(token.clone());
-    }
-
-    /// Remembers the latest token as refused.
-    pub(crate) fn record_refusal(&mut self) {
-        let Some(token) = self.latest.take() else {
-            return;
-        };
-        if self.refused.len() == MOST_REFUSED {
-            self.refused.pop_front();
-        }
-        self.refused.push_back(token);
     }
 }
 
@@ -129,10 +100,13 @@ impl<'a> Wanted<'a> {
             Some(id_token) => token.with_id_token(id_token.clone()),
             None => token,
         };
-        let is = |other: &Token| other.is_same_credential(&token);
-        let is_refused = known.refused.iter().any(is) || self.unwanted.as_ref().is_some_and(is);
+        let is_unwanted = self
+            .unwanted
+            .as_ref()
+            .is_some_and(|unwanted| unwanted.is_same_credential(&token));
+        let is_refused = is_unwanted || known.is_refused(&token);
         let is_old = match self.reason {
-            Reason::Stale | Reason::Forced => known.latest.as_ref().is_some_and(is),
+            Reason::Stale | Reason::Forced => known.is_latest(&token),
             Reason::First | Reason::Expired | Reason::Refused => false,
         };
         (!is_refused && !is_old).then_some(token)

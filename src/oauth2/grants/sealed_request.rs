@@ -17,6 +17,8 @@ use super::authorization_request::AuthorizationRequest;
 use super::authorization_response::ExpectedIssuer;
 use crate::error::{Error, Kind};
 use crate::fleet::keyring::{Keyring, OpenError, Sealing};
+use crate::token::secret_json;
+use crate::token::secret_text::SecretText;
 
 /// The purpose is authenticated with the sealed bytes, so that a fleet's sealed token can't be
 /// opened as a request. A token has another purpose: the base64url text of a
@@ -45,9 +47,9 @@ struct SealedFields<'a> {
     redirect_uri: Cow<'a, str>,
     /// `state`, borrowed from the decrypted bytes, so that no copy is left in memory.
     #[serde(borrow)]
-    state: Cow<'a, str>,
+    state: SecretText<'a>,
     #[serde(borrow)]
-    verifier: Cow<'a, str>,
+    verifier: SecretText<'a>,
     issuer: Cow<'a, ExpectedIssuer>,
 }
 
@@ -106,6 +108,27 @@ impl AuthorizationRequest {
     /// - Another version of this crate sealed the text.
     ///
     /// After an error, begin the login again.
+    ///
+    /// # Example
+    ///
+    /// The handler of the callback:
+    ///
+    /// ```
+    /// use tower_auth::Error;
+    /// use tower_auth::fleet::Keyring;
+    /// use tower_auth::oauth2::{AuthorizationCode, AuthorizationRequest, RefreshToken};
+    ///
+    /// async fn finish(
+    ///     login: &AuthorizationCode,
+    ///     keys: &Keyring,
+    ///     cookie: &str,
+    ///     target: &str,
+    /// ) -> Result<RefreshToken, Error> {
+    ///     let request = AuthorizationRequest::open(keys, cookie)?;
+    ///     let response = request.read(target)?;
+    ///     login.finish(request, response).await
+    /// }
+    /// ```
     pub fn open(keys: &Keyring, sealed: &str) -> Result<Self, Error> {
         Self::open_within(keys, sealed, MAX_AGE)
     }
@@ -115,6 +138,22 @@ impl AuthorizationRequest {
     /// # Errors
     ///
     /// Returns the same errors as [`open`](Self::open).
+    ///
+    /// # Example
+    ///
+    /// A server where the login of a new user may take an hour:
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use tower_auth::Error;
+    /// use tower_auth::fleet::Keyring;
+    /// use tower_auth::oauth2::AuthorizationRequest;
+    ///
+    /// fn open(keys: &Keyring, cookie: &str) -> Result<AuthorizationRequest, Error> {
+    ///     AuthorizationRequest::open_within(keys, cookie, Duration::from_secs(3600))
+    /// }
+    /// ```
     pub fn open_within(keys: &Keyring, sealed: &str, max_age: Duration) -> Result<Self, Error> {
         Self::open_at(keys, sealed, max_age, SystemTime::now())
     }
@@ -127,14 +166,9 @@ impl AuthorizationRequest {
             verifier: self.verifier.expose_secret().into(),
             issuer: Cow::Borrowed(&self.issuer),
         };
-        // This capacity is enough for the longest possible text: JSON turns one byte into at most
-        // six (`\u0000`). A buffer that grows would free memory without zeroizing it.
-        let texts = [&fields.redirect_uri, &fields.state, &fields.verifier];
-        let texts = texts.iter().map(|text| text.len()).sum::<usize>() + self.issuer.len();
-        let mut bytes = Zeroizing::new(Vec::with_capacity(6 * texts + 256));
-        bytes.push(VERSION);
-        serde_json::to_writer(&mut *bytes, &fields)
+        let json = secret_json::encode(&fields)
             .map_err(|_| Error::new(Kind::Config, "the authorization request can't be written"))?;
+        let bytes = Zeroizing::new([&[VERSION], json.as_slice()].concat());
         let Some(sealed) = Sealing::Sealed(keys.clone()).seal(PURPOSE, &bytes) else {
             let message = "the operating system has no random numbers to give";
             return Err(Error::new(Kind::Source, message));
@@ -173,8 +207,8 @@ impl AuthorizationRequest {
         Ok(Self {
             url: SecretString::default(),
             redirect_uri: fields.redirect_uri.into_owned(),
-            state: SecretString::from(fields.state.as_ref()),
-            verifier: SecretString::from(fields.verifier.as_ref()),
+            state: SecretString::from(&*fields.state),
+            verifier: SecretString::from(&*fields.verifier),
             issuer: fields.issuer.into_owned(),
         })
     }

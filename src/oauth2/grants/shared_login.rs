@@ -2,23 +2,36 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
-use tokio::runtime::Handle;
+use tokio::time::Instant;
 
 use super::refresh_store::{LoginLock, RefreshTokenStore, SavedLogin};
 use crate::error::BoxError;
+use crate::fleet::failure::millis;
+use crate::fleet::held_lease::{HeldLease, LEASE_TTL};
 use crate::fleet::keyring::{Keyring, Sealing};
-use crate::fleet::store::token_store::{DynTokenStore, Lease, TokenStore};
+use crate::fleet::store::token_store::{DynTokenStore, LONGEST_LEASE, TokenStore};
 use crate::source::store_key::StoreKey;
 
 /// Keeps a login in the store of a [fleet](crate::fleet), so that processes on many machines share
 /// the login. Keys seal the login, so the store can't read it.
 ///
-/// The lock of the login is a [lease](TokenStore::lease). If a process dies with the lock, the lock
-/// ends 3 s after the [client's timeout](crate::oauth2::Client::timeout): by default, after 13 s. A
-/// process that lost its lease sends nothing, and doesn't overwrite a newer login.
+/// The lock of the login is a [lease](TokenStore::lease), which the process renews in the background
+/// as long as it needs the lock. A process that lost its lease sends nothing, and doesn't overwrite
+/// a newer login. If a process dies with the lock, the other processes wait until its lease ends:
+///
+/// | a process dies | its lease lasts for at most |
+/// | --- | --- |
+/// | before it sends the refresh token | 3 s |
+/// | after it began to send the refresh token, and before it saved the new one | the [client's timeout](crate::oauth2::Client::timeout) and 3 s for the save, but at most 2 min: by default, 13 s |
+///
+/// The second lease must be long, because a dead process and a stalled process look the same to the
+/// others. A process that stalls may still save the new refresh token. If another process sends the
+/// old one meanwhile, many servers end the login. If the store answers slowly, both leases are longer
+/// by three times the duration of the last load.
 ///
 /// The store key names the login, such as a user and a number. All processes that share the login
 /// need the same key, the same sealing keys and the same client.
@@ -50,16 +63,17 @@ pub struct SharedLogin {
     store: Arc<dyn DynTokenStore>,
     sealing: Sealing,
     key: Arc<str>,
+    /// The duration of the last load, in milliseconds.
+    latency: Arc<AtomicU64>,
 }
 
 /// How long the store keeps a login. What remains of this time shows the age of the login.
 const TTL: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
-/// A lease that is released when it is dropped.
-struct HeldLease {
-    store: Arc<dyn DynTokenStore>,
-    key: Arc<str>,
-    lease: Option<Lease>,
+/// The lock of the login.
+struct LoginLease {
+    held: HeldLease,
+    /// How long a process needs the lock from the confirmation on.
     time: Duration,
 }
 
@@ -72,13 +86,26 @@ impl SharedLogin {
             store: Arc::new(store),
             sealing: Sealing::Sealed(keys),
             key: key.to_text().into(),
+            latency: Arc::default(),
         }
+    }
+
+    /// Returns how long a lease lasts that a process needs for `time`. If the store answers slowly,
+    /// the lease also outlasts late renewals.
+    fn ttl(&self, time: Duration) -> Duration {
+        let latency = Duration::from_millis(self.latency.load(Ordering::Relaxed));
+        let ttl = time.saturating_add(latency.saturating_mul(3));
+        ttl.min(LONGEST_LEASE)
     }
 }
 
 impl RefreshTokenStore for SharedLogin {
     async fn load(&self) -> Result<Option<SavedLogin>, BoxError> {
-        let Some(value) = self.store.load(&self.key).await? else {
+        let since = Instant::now();
+        let loaded = self.store.load(&self.key).await;
+        self.latency
+            .store(millis(since.elapsed()), Ordering::Relaxed);
+        let Some(value) = loaded? else {
             return Ok(None);
         };
         let (sealed, remaining) = value
@@ -101,67 +128,47 @@ impl RefreshTokenStore for SharedLogin {
     }
 
     async fn save(&self, login: SecretString, lock: &LoginLock) -> Result<(), BoxError> {
-        let lease = lease_of(lock).ok_or("this process doesn't have the lock of the login")?;
+        let held = lease_of(lock).ok_or("this process doesn't have the lock of the login")?;
         let text = login.expose_secret().as_bytes();
         let sealed = self.sealing.seal(&self.key, text);
         let sealed = sealed.ok_or("the system returned no random bytes to seal the login")?;
-        match self.store.save(&self.key, &sealed, TTL, lease).await? {
+        match held.save(&sealed, TTL).await? {
             true => Ok(()),
             false => Err("another process has saved a newer login".into()),
         }
     }
 
+    /// Takes a short lease. [`confirm`](RefreshTokenStore::confirm) extends the lease to `time`.
     async fn lock(&self, time: Duration) -> Result<Option<LoginLock>, BoxError> {
-        let lease = self.store.lease(&self.key, time).await?;
-        Ok(lease.map(|lease| {
-            LoginLock::holding(HeldLease {
-                store: Arc::clone(&self.store),
-                key: Arc::clone(&self.key),
-                lease: Some(lease),
-                time,
-            })
-        }))
+        let ttl = self.ttl(time.min(LEASE_TTL));
+        let held = HeldLease::take(&self.store, &self.key, ttl, None).await?;
+        Ok(held.map(|held| LoginLock::holding(LoginLease { held, time })))
     }
 
     async fn confirm(&self, lock: &LoginLock) -> Result<bool, BoxError> {
-        let held = lock.guard::<HeldLease>();
-        let Some((time, lease)) = held.and_then(|held| Some((held.time, held.lease.as_ref()?)))
-        else {
-            return Ok(false);
-        };
-        self.store.renew(&self.key, lease, time).await
+        match lock.guard::<LoginLease>() {
+            Some(LoginLease { held, time }) => held.extend(self.ttl(*time)).await,
+            None => Ok(false),
+        }
     }
 
     async fn unlock(&self, lock: LoginLock) -> Result<(), BoxError> {
-        let held = lock.into_guard::<HeldLease>();
-        if let Some(lease) = held.and_then(|mut held| held.lease.take()) {
-            self.store.release(&self.key, lease).await?;
+        if let Some(LoginLease { held, .. }) = lock.into_guard() {
+            held.release().await?;
         }
         Ok(())
     }
 
     async fn delete(&self, lock: &LoginLock) -> Result<(), BoxError> {
-        if let Some(lease) = lease_of(lock) {
-            self.store.delete(&self.key, lease).await?;
+        if let Some(held) = lease_of(lock) {
+            held.delete().await?;
         }
         Ok(())
     }
 }
 
-fn lease_of(lock: &LoginLock) -> Option<&Lease> {
-    lock.guard::<HeldLease>()?.lease.as_ref()
-}
-
-/// Releases the lease of a fetch that was cancelled. Without a runtime, the lease ends by itself.
-impl Drop for HeldLease {
-    fn drop(&mut self) {
-        if let Some(lease) = self.lease.take()
-            && let Ok(runtime) = Handle::try_current()
-        {
-            let (store, key) = (Arc::clone(&self.store), Arc::clone(&self.key));
-            runtime.spawn(async move { drop(store.release(&key, lease).await) });
-        }
-    }
+fn lease_of(lock: &LoginLock) -> Option<&HeldLease> {
+    lock.guard::<LoginLease>().map(|lease| &lease.held)
 }
 
 impl fmt::Debug for SharedLogin {

@@ -1,6 +1,6 @@
 //! The token request parameters that several grants have in common, and the setters for them.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::hash::{DefaultHasher, Hasher};
 use std::time::Duration;
 
@@ -157,7 +157,13 @@ impl TokenParams {
     pub(crate) fn digest(&self, client: &Client) -> String {
         let mut lines = vec![Zeroizing::new(format!("client {:?}", client.id()))];
         let mut add = |name: &str, value: &str| {
-            lines.push(Zeroizing::new(format!("{name:?} {value:?}")));
+            // `Debug` turns one byte into at most six (`\u{7f}`). So the buffer never grows, because a
+            // buffer that grows frees memory without zeroizing it.
+            let length = 6 * (name.len() + value.len()) + 5;
+            let mut line = Zeroizing::new(String::with_capacity(length));
+            // Writing to a `String` never fails.
+            let _ = write!(line, "{name:?} {value:?}");
+            lines.push(line);
         };
         self.scope.split(' ').for_each(|word| add("scope", word));
         self.audiences
@@ -205,10 +211,10 @@ impl fmt::Debug for TokenParams {
 macro_rules! token_param_setters {
     ($grant:ident, $field:tt, [$($setter:ident),+]) => {
         impl $grant {
-            $( token_param_setters!(@$setter $field); )+
+            $( token_param_setters!(@$setter $grant $field); )+
         }
     };
-    (@scope ($($field:ident).+)) => {
+    (@scope $grant:ident ($($field:ident).+)) => {
         /// Requests a scope (RFC 6749 §3.3): names separated by spaces. The new value replaces the
         /// previous scope. By default, and if empty, no scope is sent and the server decides. If
         /// the server grants less, the cache [warns](crate::docs::watching#logs).
@@ -218,7 +224,7 @@ macro_rules! token_param_setters {
             self
         }
     };
-    (@scopes ($($field:ident).+)) => {
+    (@scopes $grant:ident ($($field:ident).+)) => {
         /// Requests a [`scope`](Self::scope) with one name per item.
         #[must_use]
         pub fn scopes<I>(mut self, scopes: I) -> Self
@@ -230,7 +236,7 @@ macro_rules! token_param_setters {
             self
         }
     };
-    (@audience ($($field:ident).+)) => {
+    (@audience $grant:ident ($($field:ident).+)) => {
         /// Sets the API that the tokens are for, as Auth0 requires. The new value replaces the
         /// previous audience. By default, and if empty, no audience is sent.
         #[must_use]
@@ -239,7 +245,7 @@ macro_rules! token_param_setters {
             self
         }
     };
-    (@resource ($($field:ident).+)) => {
+    (@resource $grant:ident ($($field:ident).+)) => {
         /// Adds a resource for which the tokens are valid (RFC 8707 §2): an absolute URI without a
         /// fragment. Call this method again to add more resources. If the resource is an `https` or
         /// loopback URL, its origin may receive the tokens
@@ -250,7 +256,7 @@ macro_rules! token_param_setters {
             self
         }
     };
-    (@param ($($field:ident).+)) => {
+    (@param $grant:ident ($($field:ident).+)) => {
         /// Adds any other parameter. Its value is treated as a secret.
         ///
         /// # Errors
@@ -258,6 +264,19 @@ macro_rules! token_param_setters {
         /// [`is_config`](crate::Error::is_config) if the name is empty, is already set, or belongs
         /// to the client, the constructor or another method. RFC 6749 §3.2 allows each parameter
         /// once.
+        ///
+        /// # Example
+        ///
+        /// ```
+        /// use tower_auth::Error;
+        #[doc = concat!("use tower_auth::oauth2::", stringify!($grant), ";")]
+        ///
+        #[doc = concat!(
+            "fn for_customers(source: ", stringify!($grant), ") -> Result<", stringify!($grant), ", Error> {",
+        )]
+        ///     source.param("realm", "customers")
+        /// }
+        /// ```
         pub fn param(
             mut self,
             name: impl Into<String>,
@@ -267,7 +286,7 @@ macro_rules! token_param_setters {
             Ok(self)
         }
     };
-    (@assume_lifetime ($($field:ident).+)) => {
+    (@assume_lifetime $grant:ident ($($field:ident).+)) => {
         /// Sets the lifetime to assume if neither the response nor the token (a JWT) specifies a
         /// lifetime. Default: 1 h.
         #[must_use]

@@ -6,30 +6,28 @@ use aws_lc_rs::signature::{
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD_INDIFFERENT;
-use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::key_pair::{KeyPair, Padding};
-use crate::token::extra_fields::wipe;
+use crate::http_client::body_value::{BodyValue, Malformed, inside, parse_json};
 
 /// Returns the key and its `kid`.
 pub(crate) fn read(text: &str) -> Result<(KeyPair, Option<String>), String> {
-    // Drops serde's error, because the error may show a part of the key.
-    let mut json: Value =
-        serde_json::from_str(text).map_err(|_| String::from("isn't a JWK: it isn't JSON"))?;
-    let read = Jwk(&json).read();
-    wipe(&mut json);
-    read
+    let parsed = parse_json(text.as_bytes());
+    match parsed.malformed {
+        None => Jwk(&parsed.value).read(),
+        Some(Malformed::NotAnObject) => {
+            Err(String::from("isn't a JWK: it is JSON, but not an object"))
+        }
+        Some(_) => Err(String::from("isn't a JWK: it isn't JSON")),
+    }
 }
 
-struct Jwk<'a>(&'a Value);
+struct Jwk<'a>(&'a BodyValue);
 
 impl Jwk<'_> {
     fn read(&self) -> Result<(KeyPair, Option<String>), String> {
-        if !self.0.is_object() {
-            return Err(String::from("isn't a JWK: it is JSON, but not an object"));
-        }
-        if self.0.get("keys").is_some() {
+        if self.field("keys").is_some() {
             return Err(String::from("is a set of keys; pass one of them"));
         }
         if self.text("use").is_some_and(|use_for| use_for != "sig") {
@@ -99,10 +97,11 @@ impl Jwk<'_> {
     /// Returns the algorithm that `alg` names. Without an `alg`, returns the first algorithm in
     /// `known`.
     fn algorithm(&self, known: &[&'static str]) -> Result<&'static str, String> {
-        let Some(wanted) = self.0.get("alg") else {
+        let Some(wanted) = self.field("alg") else {
             return Ok(known[0]);
         };
-        let found = known.iter().copied().find(|name| wanted == name);
+        let mut names = known.iter().copied();
+        let found = names.find(|name| wanted.text() == Some(name));
         found.ok_or_else(|| {
             let known = known.join(" or ");
             format!("has an `alg` other than {known}; no other is supported for its `kty`")
@@ -116,12 +115,16 @@ impl Jwk<'_> {
         Err(format!("has a `crv` other than {known}, or none"))
     }
 
+    fn field(&self, name: &str) -> Option<&BodyValue> {
+        self.0.at(&inside("", name)).pop()
+    }
+
     fn text(&self, name: &str) -> Option<&str> {
-        self.0.get(name)?.as_str()
+        self.field(name)?.text()
     }
 
     fn private(&self, name: &str) -> Result<Zeroizing<Vec<u8>>, String> {
-        if self.0.get(name).is_none() {
+        if self.field(name).is_none() {
             return Err(format!("is a public key: it has no `{name}`"));
         }
         self.bytes(name)

@@ -4,21 +4,24 @@ use aws_lc_rs::error::Unspecified;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
+use zeroize::Zeroizing;
+
+use crate::token::secret_json;
 
 /// Encodes a header or a payload for the compact form: JSON in base64url.
-pub(crate) fn encode(part: &impl Serialize) -> serde_json::Result<String> {
-    Ok(URL_SAFE_NO_PAD.encode(serde_json::to_vec(part)?))
+pub(crate) fn encode(part: &impl Serialize) -> serde_json::Result<Zeroizing<String>> {
+    let json = secret_json::encode(part)?;
+    Ok(Zeroizing::new(URL_SAFE_NO_PAD.encode(json)))
 }
 
-/// Joins an encoded header and payload, and appends the signature that `sign` makes.
+/// Joins an encoded header and payload, and appends the signature that `sign` makes. The result may
+/// be a credential.
 pub(crate) fn compact(
     header: &str,
     payload: &str,
-    sign: impl FnOnce(&[u8]) -> Result<Vec<u8>, Unspecified>,
-) -> Result<String, Unspecified> {
-    let mut jws = format!("{header}.{payload}");
-    let signature = sign(jws.as_bytes())?;
-    jws.push('.');
-    URL_SAFE_NO_PAD.encode_string(signature, &mut jws);
-    Ok(jws)
+    sign: impl FnOnce(&[u8]) -> Result<Zeroizing<Vec<u8>>, Unspecified>,
+) -> Result<Zeroizing<String>, Unspecified> {
+    let signed = Zeroizing::new([header, payload].join("."));
+    let signature = Zeroizing::new(URL_SAFE_NO_PAD.encode(sign(signed.as_bytes())?));
+    Ok(Zeroizing::new([signed.as_str(), &signature].join(".")))
 }

@@ -9,6 +9,7 @@ use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, RSA_PKCS1_SHA256,
     RSA_PSS_SHA256, RsaEncoding, RsaKeyPair,
 };
+use zeroize::Zeroizing;
 
 use super::pem::{self, Block};
 
@@ -28,6 +29,14 @@ pub enum JwsAlgorithm {
 
 impl JwsAlgorithm {
     /// Returns the name that a JWS header contains.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::oauth2::JwsAlgorithm;
+    ///
+    /// assert_eq!(JwsAlgorithm::ES256.as_str(), "ES256");
+    /// ```
     pub fn as_str(self) -> &'static str {
         match self {
             Self::RS256 => "RS256",
@@ -101,9 +110,9 @@ impl KeyPair {
         }
     }
 
-    pub(crate) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Unspecified> {
+    pub(crate) fn sign(&self, message: &[u8]) -> Result<Zeroizing<Vec<u8>>, Unspecified> {
         let random = SystemRandom::new();
-        match self {
+        let signature = match self {
             Self::Rsa(pair, padding) => {
                 let encoding: &'static dyn RsaEncoding = match padding {
                     Padding::Pkcs1 => &RSA_PKCS1_SHA256,
@@ -111,12 +120,13 @@ impl KeyPair {
                 };
                 let mut signature = vec![0; pair.public_modulus_len()];
                 pair.sign(encoding, &random, message, &mut signature)?;
-                Ok(signature)
+                signature
             }
-            Self::Ecdsa(pair) => Ok(pair.sign(&random, message)?.as_ref().to_vec()),
-            Self::Ed25519(pair) => Ok(pair.try_sign(message)?.as_ref().to_vec()),
-            Self::Hmac(key) => Ok(hmac::sign(key, message).as_ref().to_vec()),
-        }
+            Self::Ecdsa(pair) => pair.sign(&random, message)?.as_ref().to_vec(),
+            Self::Ed25519(pair) => pair.try_sign(message)?.as_ref().to_vec(),
+            Self::Hmac(key) => hmac::sign(key, message).as_ref().to_vec(),
+        };
+        Ok(Zeroizing::new(signature))
     }
 }
 

@@ -75,7 +75,7 @@ pub(crate) fn write_pkcs8(der: &[u8]) -> SecretString {
     let base64 = Zeroizing::new(STANDARD.encode(der));
     // The buffer has its final capacity, because a buffer that grows frees memory without zeroizing
     // it.
-    let mut pem = String::with_capacity(base64.len() * 2 + 64);
+    let mut pem = Zeroizing::new(String::with_capacity(base64.len() * 2 + 64));
     pem.push_str("-----BEGIN PRIVATE KEY-----\n");
     for (at, letter) in base64.chars().enumerate() {
         if at > 0 && at % 64 == 0 {
@@ -84,5 +84,5 @@ pub(crate) fn write_pkcs8(der: &[u8]) -> SecretString {
         pem.push(letter);
     }
     pem.push_str("\n-----END PRIVATE KEY-----\n");
-    SecretString::from(pem)
+    SecretString::from(pem.as_str())
 }

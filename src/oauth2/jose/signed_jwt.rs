@@ -1,16 +1,18 @@
 //! A JWT that the client signs itself (RFC 7523 §3), again for each request.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::signing_key::SigningKey;
 use crate::error::{Error, Kind};
 use crate::oauth2::random;
 use crate::source::secret_source::SecretSource;
+use crate::token::secret_json::SecretJson;
 
 /// A JWT (RFC 7519) as a [`SecretSource`], signed again for each request. The JWT serves as the
 /// assertion of a service account or of a client (RFC 7523 §3).
@@ -51,7 +53,7 @@ pub struct SignedJwt {
     issuer: Option<String>,
     subject: Option<String>,
     audience: Vec<String>,
-    claims: Map<String, Value>,
+    claims: BTreeMap<String, SecretJson>,
     lifetime: Duration,
 }
 
@@ -78,7 +80,7 @@ impl SignedJwt {
             issuer: None,
             subject: None,
             audience: Vec::new(),
-            claims: Map::new(),
+            claims: BTreeMap::new(),
             lifetime: LIFETIME,
         }
     }
@@ -156,7 +158,7 @@ impl SignedJwt {
         if self.claims.contains_key(&name) {
             return wrong("it is already set");
         }
-        self.claims.insert(name, value.into());
+        self.claims.insert(name, value.into().into());
         Ok(self)
     }
 
@@ -173,7 +175,7 @@ impl SignedJwt {
         let iat = now.unwrap_or_default().as_secs();
         let exp = iat.saturating_add(self.lifetime.as_secs().max(1));
         let mut claims = self.claims.clone();
-        let mut set = |name: &str, value: Value| claims.insert(name.to_owned(), value);
+        let mut set = |name: &str, value: Value| claims.insert(name.to_owned(), value.into());
         if let Some(issuer) = &self.issuer {
             set("iss", issuer.as_str().into());
         }

@@ -82,6 +82,16 @@ impl SigningKey {
     /// # Errors
     ///
     /// [`is_config`](Error::is_config) if a fixed string isn't such a key.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::SecretSource;
+    /// use tower_auth::oauth2::SigningKey;
+    ///
+    /// let key = SigningKey::jwk(SecretSource::file("/run/secrets/key.jwk"))?;
+    /// # Ok::<(), tower_auth::Error>(())
+    /// ```
     pub fn jwk(key: impl Into<SecretSource>) -> Result<Self, Error> {
         Self::new(KeyFormat::Jwk, key.into())
     }
@@ -91,6 +101,17 @@ impl SigningKey {
     /// # Errors
     ///
     /// [`is_config`](Error::is_config) if a fixed string has fewer than 32 bytes (RFC 7518 §3.2).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::SecretSource;
+    /// use tower_auth::oauth2::SigningKey;
+    ///
+    /// let key = SigningKey::hmac(SecretSource::env("SIGNING_SECRET"))?;
+    /// assert!(SigningKey::hmac("too short").unwrap_err().is_config());
+    /// # Ok::<(), tower_auth::Error>(())
+    /// ```
     pub fn hmac(secret: impl Into<SecretSource>) -> Result<Self, Error> {
         Self::new(KeyFormat::Hmac, secret.into())
     }
@@ -127,6 +148,18 @@ impl SigningKey {
     /// # Errors
     ///
     /// [`is_config`](Error::is_config) if the thumbprint has another form or isn't 20 bytes long.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::SecretSource;
+    /// use tower_auth::oauth2::{JwsAlgorithm, SigningKey};
+    ///
+    /// let file = SecretSource::file("/run/secrets/key.pem");
+    /// let key = SigningKey::pem(JwsAlgorithm::RS256, file)?
+    ///     .x5t("00112233445566778899AABBCCDDEEFF00112233")?;
+    /// # Ok::<(), tower_auth::Error>(())
+    /// ```
     pub fn x5t(mut self, thumbprint: impl AsRef<str>) -> Result<Self, Error> {
         self.x5t = Some(base64url(thumbprint.as_ref(), "x5t", 20)?);
         Ok(self)
@@ -141,6 +174,18 @@ impl SigningKey {
     /// # Errors
     ///
     /// [`is_config`](Error::is_config) if the thumbprint has another form or isn't 32 bytes long.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::SecretSource;
+    /// use tower_auth::oauth2::{JwsAlgorithm, SigningKey};
+    ///
+    /// let file = SecretSource::file("/run/secrets/key.pem");
+    /// let thumbprint = "00112233445566778899AABBCCDDEEFF00112233445566778899AABBCCDDEEFF";
+    /// let key = SigningKey::pem(JwsAlgorithm::PS256, file)?.x5t_s256(thumbprint)?;
+    /// # Ok::<(), tower_auth::Error>(())
+    /// ```
     pub fn x5t_s256(mut self, thumbprint: impl AsRef<str>) -> Result<Self, Error> {
         self.x5t_s256 = Some(base64url(thumbprint.as_ref(), "x5t#S256", 32)?);
         Ok(self)
@@ -167,7 +212,8 @@ impl SigningKey {
         let header = jws::encode(&header).map_err(unwritable)?;
         let claims = jws::encode(claims).map_err(unwritable)?;
         let jwt = jws::compact(&header, &claims, |jwt| key.pair.sign(jwt));
-        jwt.map(SecretString::from).map_err(|_| unsigned())
+        let jwt = jwt.map_err(|_| unsigned())?;
+        Ok(SecretString::from(jwt.as_str()))
     }
 
     fn parse(&self, text: &SecretString) -> Result<ParsedKey, Error> {

@@ -112,6 +112,28 @@ type DynSource = Arc<dyn DynTokenSource>;
 
 /// The protection of a [`ProtectedResource`]: the authorization server, the resource name and the
 /// scopes.
+///
+/// # Example
+///
+/// A client for each of the allowed servers:
+///
+/// ```
+/// use std::collections::HashMap;
+///
+/// use tower_auth::Error;
+/// use tower_auth::oauth2::{ClientCredentials, Protection};
+///
+/// /// The id and the secret for each issuer.
+/// type Clients = HashMap<String, (String, String)>;
+///
+/// fn source(chosen: &Protection, clients: &Clients) -> Result<ClientCredentials, Error> {
+///     let Some((id, secret)) = clients.get(chosen.issuer()).cloned() else {
+///         return Err(Error::permanent("no client for this issuer"));
+///     };
+///     let source = ClientCredentials::new(chosen.endpoint(), id, secret)?;
+///     Ok(source.resource(chosen.resource()).scope(chosen.scope()))
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Protection {
     endpoint: EndpointUrl,

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use http::Uri;
 use serde_json::Value;
 
+use crate::cache::cache_inner::shut_out;
 use crate::challenge::www_authenticate::Challenge;
 use crate::error::{BoxError, Error, Kind, Reply};
 use crate::http_client::default_transport::no_response;
@@ -17,7 +18,7 @@ use crate::http_client::transport::DynTransport;
 use crate::oauth2::discovery::document::{Document, base, get_request};
 use crate::oauth2::scope;
 use crate::origin::Origin;
-use crate::sanitize::sanitize;
+use crate::sanitize::ServerText;
 
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 
@@ -143,9 +144,11 @@ impl Resource {
             }
         }
         match elsewhere {
-            Some(error) if usable.is_empty() => Err(error),
-            _ => Ok(usable),
+            Some(error) if usable.is_empty() => return Err(error),
+            Some(error) => shut_out(error.to_string()),
+            None => {}
         }
+        Ok(usable)
     }
 
     /// Parses a location, which must be on this resource's own origin. Otherwise, the resource
@@ -170,7 +173,7 @@ impl Resource {
             "the challenge of the protected resource `{}` names metadata at `{}`, which is another \
              origin; metadata is only fetched from the resource's own origin",
             self.without_query(),
-            sanitize(uri.authority().map_or("", |authority| authority.as_str()))
+            ServerText::new(uri.authority().map_or("", |authority| authority.as_str()))
         );
         Err(Error::new(Kind::Config, message))
     }
@@ -298,7 +301,7 @@ impl ResourceMetadata {
             let message = format!(
                 "the protected resource names the scopes `{}`, but none of them is allowed; if you \
                  trust one of them, add it with `allow_scopes`",
-                sanitize(&self.scope)
+                ServerText::new(&self.scope)
             );
             return Err(Error::new(Kind::Config, message));
         }

@@ -10,6 +10,7 @@ use http::StatusCode;
 use http::header::HeaderMap;
 use tokio::time::Instant;
 
+use crate::cache::cache_inner::shut_out;
 use crate::challenge::step_up::StepUpChallenge;
 use crate::challenge::www_authenticate::Challenge;
 use crate::error::Error;
@@ -17,6 +18,7 @@ use crate::oauth2::scope;
 use crate::origin::Origin;
 use crate::source::token_source::{DynTokenSource, Reason, TokenSource};
 use crate::token::issued_token::Token;
+use crate::token::redact::Redactor;
 
 /// Fetches stronger tokens when servers ask for them. The source starts with few scopes. After an
 /// `insufficient_scope` (RFC 6750 §3.1), the source adds the scope that the server asks for. After
@@ -77,6 +79,22 @@ type Build = Box<dyn Fn(&StepUpRequest) -> Result<Arc<dyn DynTokenSource>, Error
 
 /// The requirements for the next token. The closure that makes the source receives these
 /// requirements.
+///
+/// # Example
+///
+/// The parameters of a login that returns a sufficient token:
+///
+/// ```
+/// use tower_auth::oauth2::StepUpRequest;
+///
+/// fn params(wanted: &StepUpRequest) -> Vec<(&'static str, String)> {
+///     let mut params = vec![("scope", wanted.scope().to_owned())];
+///     params.extend(wanted.acr_values().map(|acr| ("acr_values", acr.to_owned())));
+///     let seconds = wanted.max_age().map(|age| age.as_secs().to_string());
+///     params.extend(seconds.map(|seconds| ("max_age", seconds)));
+///     params
+/// }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StepUpRequest {
     scope: String,
@@ -174,6 +192,7 @@ impl TokenSource for StepUp {
     async fn fetch(&self, reason: Reason) -> Result<Token, Error> {
         let (wanted, source) = self.prepare()?;
         let fetched = source.fetch(reason).await;
+        let mut refused = None;
         let mut state = self.lock();
         match &fetched {
             Ok(token) => {
@@ -186,8 +205,13 @@ impl TokenSource for StepUp {
             Err(error) if error.is_permanent() && state.next.as_ref() == Some(&wanted) => {
                 state.next = None;
                 state.refused.insert(wanted.key());
+                refused = Some(wanted);
             }
             Err(_) => {}
+        }
+        drop(state);
+        if let Some(wanted) = refused {
+            shut_out(never_again(&wanted));
         }
         fetched
     }
@@ -228,6 +252,8 @@ impl TokenSource for StepUp {
         };
         let known = state.next.as_ref().unwrap_or(&state.current);
         let Some(next) = known.with(&challenge, &self.allowed) else {
+            drop(state);
+            shut_out(not_allowed(&challenge, token));
             return false;
         };
         if state.refused.contains(&next.key()) {
@@ -309,6 +335,34 @@ impl StepUpRequest {
     /// Returns the part of the request that the authorization server may refuse permanently.
     fn key(&self) -> (String, Option<String>) {
         (self.scope.clone(), self.acr_values.clone())
+    }
+}
+
+fn never_again(refused: &StepUpRequest) -> String {
+    format!(
+        "the authorization server refused a login with the scope `{}` and the strength `{}`, so \
+         this source doesn't request them again when an API asks for them",
+        refused.scope,
+        refused.acr_values().unwrap_or_default()
+    )
+}
+
+fn not_allowed(challenge: &StepUpChallenge, token: &Token) -> String {
+    // The API may echo the token.
+    let mut redactor = Redactor::default();
+    redactor.hide(token.secret());
+    let text = |text: Option<&str>| redactor.redact(text.unwrap_or_default());
+    match challenge.is_insufficient_scope() {
+        true => format!(
+            "an API asks for the scope `{}`; if you trust the API with it, add it to \
+             `StepUp::allow`",
+            text(challenge.scope())
+        ),
+        false => format!(
+            "an API asks for a login with one of `{}`; if the login can be so strong, add one to \
+             `StepUp::allow_acr`",
+            text(challenge.acr_values())
+        ),
     }
 }
 

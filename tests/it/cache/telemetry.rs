@@ -4,3 +4,4 @@ mod granted_scope;
 mod logs;
 #[cfg(feature = "metrics")]
 mod metrics;
+mod shut_out;

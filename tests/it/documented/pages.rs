@@ -5,7 +5,7 @@ use crate::support::tree::{rust_files, text};
 
 /// For each row in the table of defaults: its first words, the file of the figure, and the name of
 /// the figure.
-const FIGURES: [(&str, &str, &str); 34] = [
+const FIGURES: [(&str, &str, &str); 35] = [
     (
         "a token is refreshed this long",
         "cache/expiry.rs",
@@ -63,6 +63,11 @@ const FIGURES: [(&str, &str, &str); 34] = [
         "wait after a [permanent error]",
         "cache/failure_backoff.rs",
         "PERMANENT",
+    ),
+    (
+        "the same, if it [requires a login]",
+        "cache/failure_backoff.rs",
+        "LOGIN_REQUIRED",
     ),
     (
         "longest `Retry-After`",
@@ -224,6 +229,24 @@ fn each_default_in_the_guide_is_the_codes() {
         assert!(row[0].starts_with(what), "{row:?} is where `{what}` was");
         assert_eq!(told(row[1]), value(file, name), "{row:?}: {name} in {file}");
     }
+}
+
+#[test]
+fn the_versions_in_the_comparison_are_those_of_the_benchmarks() {
+    let page = text("src/docs/comparing.md");
+    let lock = text("benches/peers/Cargo.lock");
+    let mut seen = 0;
+    for row in rows(section(&page, "# What was checked")) {
+        for (name, version) in quoted(row[0]).iter().zip(row[1].split(", ")) {
+            let entry = format!("name = \"{name}\"\n");
+            if lock.contains(&entry) {
+                let entry = format!("{entry}version = \"{version}\"\n");
+                assert!(lock.contains(&entry), "{name} {version}");
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 5, "{seen}");
 }
 
 fn pages() -> Words {

@@ -1,8 +1,11 @@
 //! The public API as rustdoc sees it. The tests check which types of other crates the API contains.
-//! The tests also check that each item behind a feature shows that feature on its page.
+//! The tests also check that each item behind a feature shows that feature on its page, and that
+//! each method has an example.
 //!
 //! `tests/supply.sh` makes rustdoc write this data and then runs these tests. A normal `cargo test`
 //! skips these tests, because rustdoc takes too long.
+
+mod method_examples;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
@@ -14,7 +17,8 @@ use serde_json::Value;
 use super::page::Words;
 use crate::support::tree::text;
 
-/// The JSON that rustdoc wrote for the crate, with all features or with none.
+/// The JSON that rustdoc wrote: for the crate with all features (`all`) or with none (`none`), or
+/// for the testing kit (`kit`).
 struct Api {
     json: Value,
 }
@@ -25,14 +29,39 @@ fn written() -> PathBuf {
 }
 
 impl Api {
-    fn of(features: &str) -> Self {
-        let json = fs::read(written().join(format!("{features}.json"))).unwrap();
+    fn of(name: &str) -> Self {
+        let json = fs::read(written().join(format!("{name}.json"))).unwrap();
         let json = serde_json::from_slice(&json).unwrap();
         Self { json }
     }
 
     fn item(&self, id: &Value) -> Option<&Value> {
         self.json["index"].get(id.to_string())
+    }
+
+    /// Returns the items with these ids that this crate defines.
+    fn all<'a>(&'a self, ids: &'a Value) -> impl Iterator<Item = &'a Value> {
+        let ids = ids.as_array().unwrap().iter();
+        ids.filter_map(|id| self.item(id))
+    }
+
+    /// Returns all items that users can name, except modules.
+    fn nameable(&self) -> Vec<&Value> {
+        self.nameable_in(&self.json["root"])
+    }
+
+    fn nameable_in(&self, module: &Value) -> Vec<&Value> {
+        let module = self.item(module).unwrap();
+        let items = self.all(&module["inner"]["module"]["items"]);
+        let items = items.filter_map(|item| match item["inner"].get("use") {
+            Some(exported) => self.item(&exported["id"]),
+            None => Some(item),
+        });
+        let nested = items.map(|item| match item["inner"].get("module") {
+            Some(_) => self.nameable_in(&item["id"]),
+            None => vec![item],
+        });
+        nested.flatten().collect()
     }
 
     fn own(&self) -> &Value {
@@ -131,8 +160,7 @@ impl Api {
                     all.extend(self.implementations(&inner["implementations"], name, &page));
                 }
                 _ => {
-                    let impls = inner["impls"].as_array().unwrap().iter();
-                    let impls = impls.filter_map(|id| self.item(id));
+                    let impls = self.all(&inner["impls"]);
                     for own in impls.filter(|own| own["inner"]["impl"]["trait"].is_null()) {
                         all.extend(self.methods(&own["inner"]["impl"]["items"], &page));
                     }
@@ -142,12 +170,9 @@ impl Api {
     }
 
     fn methods(&self, ids: &Value, page: &str) -> Vec<Public> {
-        let items = ids
-            .as_array()
-            .unwrap()
-            .iter()
-            .filter_map(|id| self.item(id));
-        let methods = items.filter(|item| !item["inner"]["function"].is_null());
+        let methods = self
+            .all(ids)
+            .filter(|item| !item["inner"]["function"].is_null());
         let names = methods.map(|method| method["name"].as_str().unwrap());
         names
             .map(|name| Public::on(page, format!("method.{name}")))
@@ -156,12 +181,7 @@ impl Api {
 
     /// Returns the implementations of a trait for types of other crates.
     fn implementations(&self, ids: &Value, name: &str, page: &str) -> Vec<Public> {
-        let impls = ids
-            .as_array()
-            .unwrap()
-            .iter()
-            .filter_map(|id| self.item(id));
-        let foreign = impls.filter(|item| {
+        let foreign = self.all(ids).filter(|item| {
             let of = &item["inner"]["impl"]["for"]["resolved_path"]["id"];
             self.defined(of).is_some()
         });

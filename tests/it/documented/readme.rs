@@ -240,6 +240,26 @@ fn the_minimum_rust_version_is_the_packages_wherever_it_stands() {
         let told = told.split_whitespace().next().unwrap();
         assert_eq!(told, format!("{version}."));
     }
+    assert!(readme.contains(&format!("/badge/rust-{version}+-")));
+}
+
+#[test]
+fn the_workflow_runs_commands_of_the_test_script() {
+    let script = text("tests/run.sh");
+    let script = script.replace("\"${all[@]}\"", "--locked --workspace --all-features");
+    let workflow = text(".github/workflows/ci.yml");
+    let commands = workflow.lines().map(str::trim);
+    let commands: Vec<&str> = commands
+        .filter_map(|line| line.strip_prefix("- run: "))
+        .collect();
+    for command in &commands {
+        let is_known = match command.split_once("bash ") {
+            Some((_, file)) => place(file).is_file(),
+            None => script.lines().any(|line| line.trim() == *command),
+        };
+        assert!(is_known, "{command}");
+    }
+    assert_eq!(commands.len(), 5);
 }
 
 /// Returns each `cargo` or `bash` command on a page, as a list of words.
@@ -346,6 +366,7 @@ fn each_link_to_a_file_a_page_or_a_section_leads_there() {
         ("", "README.md"),
         ("", "CONTRIBUTING.md"),
         ("", "CHANGELOG.md"),
+        ("", "SECURITY.md"),
         ("examples/", "README.md"),
         ("benches/", "README.md"),
     ] {

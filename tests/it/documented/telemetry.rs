@@ -75,7 +75,7 @@ fn told_by(lines: &[Line], page: &Told) -> Told {
 }
 
 /// Causes every event at least once.
-async fn all_events() {
+pub(super) async fn all_events() {
     let source = ScriptedSource::new([Step::from(Error::transient("reset"))]);
     orders(source).token().await.unwrap();
     for word in words_of_refusals() {
@@ -92,6 +92,10 @@ async fn all_events() {
     // After 61 s, the watch after the last refusal has ended.
     tokio::time::advance(Duration::from_secs(61)).await;
     client.oneshot(request("")).await.unwrap();
+    let elsewhere = crate::support::layer_from(orders(ScriptedSource::default()));
+    let elsewhere = elsewhere.answered_by(|_| Some(http::Uri::from_static("https://a.example")));
+    let refused = elsewhere.layer(Api::default()).oneshot(request("")).await;
+    assert_eq!(refused.unwrap().status(), 401);
     orders(FailingClose::Fails).close().await;
     let quota = Quota::new("client/per_day", 1).of(10);
     let source =
@@ -224,14 +228,19 @@ mod of_metrics {
     fn what_is_recorded_is_what_the_page_says() {
         recorded(|metrics| async move {
             all_events().await;
-            let mut seen = BTreeMap::new();
+            let mut seen: BTreeMap<String, Words> = BTreeMap::new();
             for recorded in metrics.take().into_keys() {
                 let (name, labels) = recorded.trim_end_matches('}').split_once('{').unwrap();
-                let labels = labels
-                    .split(',')
-                    .map(|label| label.split('=').next().unwrap());
-                let known = seen.insert(name.to_owned(), words(labels.clone()));
-                assert!(known.is_none_or(|known| known == words(labels)), "{name}");
+                let labels = labels.split(',');
+                let labels = words(labels.map(|label| label.split('=').next().unwrap()));
+                let known = seen.entry(name.to_owned()).or_insert(labels.clone());
+                // Only failures have a type of error.
+                let mut others = known.symmetric_difference(&labels);
+                assert!(
+                    others.all(|label| label == "error.type"),
+                    "{name}: {labels:?}"
+                );
+                known.extend(labels);
             }
             assert_eq!(seen, named_by_the_page());
             let macros = ["counter!(", "gauge!(", "histogram!("];

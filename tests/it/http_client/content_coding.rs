@@ -11,6 +11,7 @@ use tower::ServiceBuilder;
 use tower_auth::login::JsonLogin;
 use tower_auth::oauth2::{
     Client, ClientCredentials, DeviceAuthorization, EndpointUrl, ProtectedResource, RefreshToken,
+    TokenResponseFormat,
 };
 use tower_auth::{Error, Reason, Token, TokenCache, TokenSource};
 use tower_auth_test::{ScriptedResponse, ScriptedServer};
@@ -210,28 +211,98 @@ async fn an_unsupported_coding_is_an_error_that_names_it() {
         (&[b"br,gzip"], "`br,gzip`"),
         (&[b"gzip", b"br"], "`gzip, br`"),
         (&[b"", b"br", b"identity"], "br"),
-        (&[b"gzip;q=1"], "`gzip;q=1`"),
-        (&[b"utf-8"], "`utf-8`"),
-        (&[b"gzip gzip"], "`gzip gzip`"),
-        (&[b"\xff\xfe"], "has the content coding"),
-        (&[b"a\tb"], "`a b`"),
+        (&[b"utf-8, br"], "`utf-8, br`"),
         (&[deep.as_bytes()], "gzip"),
     ] {
         let error = fetch(coded(200, lines, ISSUED)).await.unwrap_err();
-        let text = error.to_string();
-        assert!(error.is_reply() && !error.is_permanent(), "{text}");
-        assert_eq!(error.status().unwrap(), 200);
-        assert!(text.contains("the token endpoint's reply has"), "{text}");
-        assert!(text.contains(named), "{text}");
-        assert!(text.contains("set a transport"), "{text}");
-        assert!(!all_text_of(&error).contains("issued"), "{error:?}");
+        assert_names(&error, named);
     }
+}
+
+/// Asserts that the error is about a coding that the crate can't decode.
+#[track_caller]
+fn assert_names(error: &Error, named: &str) {
+    let text = error.to_string();
+    assert!(error.is_reply() && !error.is_permanent(), "{text}");
+    assert_eq!(error.status().unwrap(), 200);
+    assert!(text.contains("the token endpoint's reply has"), "{text}");
+    assert!(text.contains(named), "{text}");
+    assert!(text.contains("set a transport"), "{text}");
+    assert!(!all_text_of(error).contains("issued"), "{error:?}");
+}
+
+/// Names that no registry knows as a coding. Some servers send a charset or a transfer encoding.
+const NO_CODINGS: [(&[u8], &str); 13] = [
+    (b"utf-8", "`utf-8`"),
+    (b"UTF-8", "`UTF-8`"),
+    (b"iso-8859-1", "`iso-8859-1`"),
+    (b"binary", "`binary`"),
+    (b"none", "`none`"),
+    (b"8bit", "`8bit`"),
+    (b"identity, utf-8", "`identity, utf-8`"),
+    (b"json", "`json`"),
+    (b"*", "`*`"),
+    (b"gzip;q=1", "`gzip;q=1`"),
+    (b"gzip gzip", "`gzip gzip`"),
+    (b"\xff\xfe", "has the content coding"),
+    (b"a\tb", "`a b`"),
+];
+
+#[tokio::test]
+async fn a_name_that_is_no_coding_makes_no_difference_to_a_body_of_text() {
+    for (name, _) in NO_CODINGS {
+        let token = fetch(coded(200, &[name], format!("\r\n\t{ISSUED}\n"))).await;
+        assert_eq!(token.unwrap().secret(), "issued");
+        let refusal = coded(400, &[name], r#"{"error":"invalid_scope"}"#);
+        let error = fetch(refusal).await.unwrap_err();
+        assert_eq!(error.code(), Some("invalid_scope"));
+        assert!(!error.to_string().contains("coding"), "{error}");
+        // Some servers send Latin-1.
+        let page = coded(503, &[name], &b"<html>\xfc</html>"[..]);
+        let error = fetch(page).await.unwrap_err();
+        assert!(!error.to_string().contains("coding"), "{error}");
+    }
+    let web = web(|text| coded(200, &[b"utf-8"], text));
+    let token = protected_resource(&web).fetch(Reason::First).await.unwrap();
+    assert_eq!(token.secret(), "issued");
+}
+
+#[tokio::test]
+async fn a_name_that_is_no_coding_is_named_if_the_body_is_no_text() {
+    for (name, named) in NO_CODINGS {
+        let error = fetch(coded(200, &[name], &b"\x1f\x8b\x08\x00issued"[..])).await;
+        assert_names(&error.unwrap_err(), named);
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_is_no_coding_allows_no_longer_body() {
+    const LIMIT: usize = 64 * 1024;
+    for (length, is_read) in [(LIMIT, true), (LIMIT + 1, false)] {
+        let body = format!("{ISSUED}{}", " ".repeat(length - ISSUED.len()));
+        let fetched = fetch(coded(200, &[b"utf-8"], body)).await;
+        assert_eq!(fetched.is_ok(), is_read, "{length}");
+    }
+}
+
+/// Only a part of a form may have arrived, and the cut may be in the middle of a code.
+#[tokio::test]
+async fn a_refusal_whose_body_breaks_is_read_without_its_body() {
+    let form = "application/x-www-form-urlencoded";
+    let refusal = ScriptedResponse::new(400).header("content-type", form);
+    let refusal = refusal.body("error=invalid_grant_type");
+    let server = responding(refusal.reset_after("error=invalid_grant".len()));
+    let format = TokenResponseFormat::new().form_encoded();
+    let source = RefreshToken::new(client(&server).response_format(format), "r1");
+    let error = source.fetch(Reason::First).await.unwrap_err();
+    assert!(error.is_denied() && !error.is_login_required(), "{error}");
+    assert_eq!(error.code(), None);
 }
 
 #[tokio::test]
 async fn the_name_of_a_coding_is_short_and_contains_no_secret() {
     let long = "x".repeat(10_000);
-    let error = fetch(coded(200, &[long.as_bytes()], ISSUED)).await;
+    let error = fetch(coded(200, &[long.as_bytes()], "\0")).await;
     assert!(error.unwrap_err().to_string().len() < 600);
     let many = vec![b"br".as_slice(); 1000];
     let error = fetch(coded(200, &many, ISSUED)).await;
@@ -352,7 +423,7 @@ async fn metadata_that_is_unavailable_is_a_transient_error_in_any_coding() {
 /// Some servers name a coding in `Content-Encoding`, but send plain text.
 #[tokio::test]
 async fn a_refresh_token_in_a_body_that_only_claims_a_coding_is_saved() {
-    for coding in [b"br".as_slice(), b"gzip", b"utf-8"] {
+    for coding in [b"br".as_slice(), b"gzip", b"zstd"] {
         let body = r#"{"access_token":"t2","refresh_token":"planted-2"}"#;
         let server = responding(coded(200, &[coding], body));
         let store = Store::holding("planted-1");

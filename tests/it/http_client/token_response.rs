@@ -39,6 +39,54 @@ async fn bearer_is_read_in_any_case_and_may_be_left_out() {
     }
 }
 
+/// serde_json rejects a number that is too large for an `f64`, wherever it is.
+#[tokio::test]
+async fn a_number_that_is_too_large_makes_no_response_unreadable() {
+    let digits = "9".repeat(400);
+    for number in [
+        "1e999",
+        "-1e999",
+        "1E+400",
+        "2e308",
+        "1.5e99999999999999999999",
+        &digits,
+    ] {
+        for field in [
+            format!(r#""limit":{number}"#),
+            format!(r#""limit": {number} "#),
+            format!(r#""limits":[1,{number},{{"a":{number}}}]"#),
+            format!(r#""text":"a\"{number}","limit":{number}"#),
+            format!(r#""text":"\\","limit":{number}"#),
+            format!(r#""text":"{}","limit":{number}"#, '\u{e9}'),
+        ] {
+            for body in [
+                format!(r#"{{"access_token":"a1e999","expires_in":60,{field}}}"#),
+                format!(r#"{{{field},"access_token":"a1e999","expires_in":60}}"#),
+            ] {
+                let token = fetch(200, body).await.expect(&field);
+                assert_eq!((token.secret(), &*expiry(&token)), ("a1e999", "In(60s)"));
+                if let Some(text) = token.extra("text") {
+                    assert!(!text.as_str().unwrap().contains("1e308"), "{text}");
+                }
+            }
+        }
+        let body = format!(r#"{{"error":"invalid_grant","limit":{number}}}"#);
+        let error = fetch(400, body).await.unwrap_err();
+        assert_eq!(error.code(), Some("invalid_grant"));
+        let body = format!(r#"{{"access_token":"t","expires_in":{number}}}"#);
+        let expected = match number.starts_with('-') {
+            true => "In(0ns)",
+            false => "In(315360000s)",
+        };
+        assert_eq!(expiry(&fetch(200, body).await.unwrap()), expected);
+    }
+    for number in ["1e999x", "1e", "1e9.9", "--1e999", "+1e999", "e999"] {
+        let body = format!(r#"{{"access_token":"t","limit":{number}}}"#);
+        let error = fetch(200, body).await.unwrap_err();
+        assert!(error.to_string().contains("is not valid JSON"), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn expires_in_is_a_number_or_a_text_that_is_one() {
     for (expires_in, expected) in [

@@ -3,6 +3,7 @@
 use tower_auth::login::Session;
 use tower_auth::{Error, Reason, Token, TokenSource};
 
+mod cookie_lifetime;
 mod cookies;
 mod csrf;
 mod ending;

@@ -6,6 +6,8 @@ mod client_credentials;
 mod device_authorization;
 mod id_tokens;
 mod jwt_bearer;
+#[cfg(feature = "fleet")]
+mod login_leases;
 mod login_sharing;
 #[cfg(feature = "redirect-listener")]
 mod redirect_listener;

@@ -2,5 +2,7 @@
 //! source as an example. The other sources are in `secrets::of_sources`.
 
 mod echoed;
+#[cfg(feature = "reqwest")]
+mod in_queries;
 mod logged;
 mod printed;

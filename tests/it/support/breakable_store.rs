@@ -99,6 +99,11 @@ impl BreakableStore {
         self.is_dead.store(true, Ordering::Relaxed);
     }
 
+    /// Lets the calls of a killed process work again, as if the process had only stalled.
+    pub(crate) fn wakes_up(&self) {
+        self.is_dead.store(false, Ordering::Relaxed);
+    }
+
     pub(crate) fn fleet(&self) -> Fleet {
         Fleet::new(self.clone(), keyring()).key(key())
     }

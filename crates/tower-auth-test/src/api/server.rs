@@ -60,6 +60,104 @@ use crate::server::{RecordedRequest, ScriptedResponse, ScriptedServer, delegate_
 /// ]);
 /// # Ok(()) }
 /// ```
+///
+/// An API that requires an audience and a scope, and a token that is revoked:
+///
+/// ```
+/// use http::Request;
+/// use tower::Layer;
+/// use tower_auth::AuthLayer;
+/// use tower_auth_test::{Api, AuthorizationServer};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::BoxError> {
+/// let server = AuthorizationServer::new();
+/// let api = Api::new(&server);
+/// api.require_audience("https://api.example.com");
+/// api.require_scope("/notes", "read:notes");
+///
+/// let source = server.client_credentials()?.scope("read:notes");
+/// let layer = AuthLayer::new(source.audience("https://api.example.com")).any_https();
+/// let client = layer.layer(api.clone());
+/// let request = || Request::get("https://api.example.com/notes").body(String::new());
+/// client.send(request()?).await?;
+/// api.revoke("token-1");
+/// client.send(request()?).await?;
+/// api.assert_requests([
+///     "GET /notes Bearer token-1 -> 200",
+///     "GET /notes Bearer token-1 -> 401",
+///     "GET /notes Bearer token-2 -> 200",
+/// ]);
+/// # Ok(()) }
+/// ```
+///
+/// Two replicas, of which one has lost its keys:
+///
+/// ```
+/// use http::Request;
+/// use tower::Layer;
+/// use tower_auth::AuthLayer;
+/// use tower_auth_test::{Api, Refusal, ScriptedSource};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::BoxError> {
+/// let api = Api::accepting(["token-1"]);
+/// api.accept("token-2");
+/// api.refuse_every(2, Refusal::Unauthorized);
+/// let client = AuthLayer::new(ScriptedSource::default()).any_https().layer(api.clone());
+/// let request = || Request::get("https://api.example.com/notes").body(String::new());
+/// client.send(request()?).await?;
+/// client.send(request()?).await?;
+/// api.stop_refusing();
+/// client.send(request()?).await?;
+/// api.assert_requests([
+///     "GET /notes Bearer token-1 -> 200",
+///     "GET /notes Bearer token-1 -> 401",
+///     "GET /notes Bearer token-2 -> 200",
+///     "GET /notes Bearer token-2 -> 200",
+/// ]);
+/// # Ok(()) }
+/// ```
+///
+/// An outage, and responses of your own:
+///
+/// ```
+/// use http::Request;
+/// use tower::Layer;
+/// use tower_auth::AuthLayer;
+/// use tower_auth_test::{Api, ScriptedResponse, ScriptedSource};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::BoxError> {
+/// let api = Api::accepting(["token-1"]);
+/// api.respond_with(|request| ScriptedResponse::json(200, format!("{:?}", request.path())));
+/// let client = AuthLayer::new(ScriptedSource::default()).any_https().layer(api.clone());
+/// let request = || Request::get("https://api.example.com/notes").body(String::new());
+/// api.assert_no_requests();
+///
+/// api.respond_next(ScriptedResponse::new(500));
+/// api.respond_always(ScriptedResponse::new(503));
+/// for _ in 0..3 {
+///     client.send(request()?).await?;
+/// }
+/// api.wait_for_requests(3).await;
+/// api.respond_as_usual();
+/// assert_eq!(client.send(request()?).await?.status(), 200);
+/// assert_eq!(api.requests().len(), 4);
+/// # Ok(()) }
+/// ```
+///
+/// On a port:
+///
+/// ```
+/// use tower_auth_test::Api;
+///
+/// # #[cfg(feature = "loopback")]
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::BoxError> {
+/// let api = Api::accepting(["my-token"]);
+/// let running = api.serve().await?;
+/// let request = reqwest::Client::new().get(running.url("/notes")).bearer_auth("my-token");
+/// assert_eq!(request.send().await?.status(), 200);
+/// # Ok(()) }
+/// # #[cfg(not(feature = "loopback"))] fn main() {}
+/// ```
 #[derive(Clone)]
 pub struct Api {
     server: ScriptedServer,
@@ -219,6 +317,31 @@ impl Api {
     /// # Panics
     ///
     /// If the nonce can't be in a header.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use http::Request;
+    /// use tower::Layer;
+    /// use tower_auth::AuthLayer;
+    /// use tower_auth::oauth2::{ClientCredentials, DpopKey};
+    /// use tower_auth_test::{Api, AuthorizationServer};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::BoxError> {
+    /// let server = AuthorizationServer::new();
+    /// let api = Api::new(&server);
+    /// api.require_dpop_nonce("a-nonce");
+    /// let client = server.client()?.dpop(DpopKey::generate()?);
+    /// let layer = AuthLayer::new(ClientCredentials::with_client(client)).any_https();
+    ///
+    /// let request = Request::get("https://api.example.com/notes").body(String::new())?;
+    /// layer.layer(api.clone()).send(request).await?;
+    /// api.assert_requests([
+    ///     "GET /notes DPoP token-1 -> 401",
+    ///     "GET /notes DPoP token-1 -> 200",
+    /// ]);
+    /// # Ok(()) }
+    /// ```
     #[cfg(feature = "dpop")]
     #[track_caller]
     pub fn require_dpop_nonce(&self, nonce: impl Into<String>) {

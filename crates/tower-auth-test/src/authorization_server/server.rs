@@ -58,6 +58,113 @@ use crate::server::{RecordedRequest, ScriptedResponse, ScriptedServer, delegate_
 /// server.assert_requests(["POST /oauth/token - client_credentials -> 200"; 2]);
 /// # Ok(()) }
 /// ```
+///
+/// A client of your own, in memory:
+///
+/// ```
+/// use tower_auth::oauth2::{AuthorizationCode, Client};
+/// use tower_auth_test::AuthorizationServer;
+///
+/// let server = AuthorizationServer::new();
+/// let client = Client::public(server.token_url(), "my-app")?
+///     .revoke_at(server.revocation_url())?
+///     .transport(server.clone());
+/// let login = AuthorizationCode::new(client, server.authorization_url())?
+///     .issuer(server.issuer());
+/// # Ok::<(), tower_auth::Error>(())
+/// ```
+///
+/// A strict server:
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use tower_auth::TokenCache;
+/// use tower_auth_test::AuthorizationServer;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::Error> {
+/// let server = AuthorizationServer::new();
+/// server.add_client("my-service", "a-secret");
+/// server.set_lifetime(Duration::from_secs(60));
+/// server.set_scopes("read:notes");
+/// server.set_quota(100, Duration::from_secs(3600));
+/// let cache = TokenCache::new(server.client_credentials()?.scope("write:notes"));
+/// assert!(cache.token().await.is_err_and(|error| error.is_invalid_scope()));
+/// # Ok(()) }
+/// ```
+///
+/// A login that ends:
+///
+/// ```
+/// use tower_auth::TokenCache;
+/// use tower_auth::oauth2::RefreshToken;
+/// use tower_auth_test::{AuthorizationServer, RefreshTokens};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::Error> {
+/// let server = AuthorizationServer::new();
+/// server.set_refresh_tokens(RefreshTokens::Rotating);
+/// let cache = TokenCache::new(RefreshToken::new(server.client()?, server.log_in()));
+/// cache.token().await?;
+/// assert_eq!(server.refresh_tokens(), ["refresh-2"]);
+/// assert_eq!(server.refresh_token_reuses(), 0);
+///
+/// server.log_everybody_out();
+/// assert!(cache.refresh_now().await.is_err_and(|error| error.is_login_required()));
+/// # Ok(()) }
+/// ```
+///
+/// Tokens without a request:
+///
+/// ```
+/// use tower_auth_test::AuthorizationServer;
+///
+/// let server = AuthorizationServer::new();
+/// let first = server.issue();
+/// server.issue();
+/// server.revoke(&first);
+/// assert!(server.issued()[0].is_revoked() && !server.issued()[1].is_revoked());
+/// server.revoke_all();
+/// assert_eq!(server.tokens_issued(), 2);
+/// ```
+///
+/// An outage:
+///
+/// ```
+/// use tower_auth::TokenCache;
+/// use tower_auth_test::{AuthorizationServer, ScriptedResponse};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::Error> {
+/// let server = AuthorizationServer::new();
+/// let source = server.client_credentials()?;
+/// let cache = TokenCache::builder(source).fetch_attempts(1).build();
+/// server.assert_no_requests();
+///
+/// server.respond_next(ScriptedResponse::new(500));
+/// server.respond_always(ScriptedResponse::new(503));
+/// for _ in 0..3 {
+///     assert!(cache.refresh_now().await.is_err_and(|error| error.is_transient()));
+/// }
+/// server.wait_for_requests(3).await;
+/// server.respond_as_usual();
+/// cache.refresh_now().await?;
+/// assert_eq!(server.requests().len(), 4);
+/// # Ok(()) }
+/// ```
+///
+/// On a port:
+///
+/// ```
+/// use tower_auth_test::AuthorizationServer;
+///
+/// # #[cfg(feature = "loopback")]
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::BoxError> {
+/// let server = AuthorizationServer::new();
+/// let running = server.serve().await?;
+/// let url = running.url("/.well-known/openid-configuration");
+/// assert_eq!(reqwest::get(url).await?.status(), 200);
+/// # Ok(()) }
+/// # #[cfg(not(feature = "loopback"))] fn main() {}
+/// ```
 #[derive(Clone)]
 pub struct AuthorizationServer {
     server: ScriptedServer,
@@ -74,6 +181,27 @@ impl AuthorizationServer {
     }
 
     /// Makes a server whose tokens expire by this clock.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use tower_auth::TokenCache;
+    /// use tower_auth::cache::Clock;
+    /// use tower_auth_test::AuthorizationServer;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::Error> {
+    /// let clock = Clock::manual();
+    /// let server = AuthorizationServer::with_clock(&clock);
+    /// let source = server.client_credentials()?;
+    /// let cache = TokenCache::builder(source).clock(&clock).build();
+    /// cache.token().await?;
+    /// clock.suspend(Duration::from_secs(3600));
+    /// cache.token().await?;
+    /// server.assert_tokens_issued(2);
+    /// # Ok(()) }
+    /// ```
     pub fn with_clock(clock: impl Into<Clock>) -> Self {
         let tokens = Tokens::new(clock.into());
         let grants = Arc::new(Mutex::new(Grants::new(tokens.clone())));
@@ -266,6 +394,24 @@ impl AuthorizationServer {
     /// Makes the server require a DPoP proof with each token request (RFC 9449 §5), and bind the
     /// tokens to its key. Without this, a proof is optional. The age of a proof is not checked,
     /// because clients sign with the system's time.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::TokenCache;
+    /// use tower_auth::oauth2::{ClientCredentials, DpopKey};
+    /// use tower_auth_test::AuthorizationServer;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::Error> {
+    /// let server = AuthorizationServer::new();
+    /// server.require_dpop();
+    /// let without_key = TokenCache::new(server.client_credentials()?);
+    /// assert!(without_key.token().await.is_err_and(|error| error.is_denied()));
+    ///
+    /// let client = server.client()?.dpop(DpopKey::generate()?);
+    /// TokenCache::new(ClientCredentials::with_client(client)).token().await?;
+    /// # Ok(()) }
+    /// ```
     #[cfg(feature = "dpop")]
     pub fn require_dpop(&self) {
         lock(&self.grants).dpop.require_proof();
@@ -277,6 +423,23 @@ impl AuthorizationServer {
     /// # Panics
     ///
     /// If the nonce can't be in a header.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::TokenCache;
+    /// use tower_auth::oauth2::{ClientCredentials, DpopKey};
+    /// use tower_auth_test::AuthorizationServer;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::Error> {
+    /// let server = AuthorizationServer::new();
+    /// server.require_dpop_nonce("a-nonce");
+    /// let client = server.client()?.dpop(DpopKey::generate()?);
+    /// TokenCache::new(ClientCredentials::with_client(client)).token().await?;
+    /// // The client sent the request once more, with the nonce.
+    /// assert_eq!(server.requests().len(), 2);
+    /// # Ok(()) }
+    /// ```
     #[cfg(feature = "dpop")]
     #[track_caller]
     pub fn require_dpop_nonce(&self, nonce: impl Into<String>) {

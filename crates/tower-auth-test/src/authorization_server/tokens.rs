@@ -9,6 +9,29 @@ use tower_auth::cache::Clock;
 use crate::lock::lock;
 
 /// An access token that the server has issued.
+///
+/// # Example
+///
+/// ```
+/// use std::time::SystemTime;
+///
+/// use tower_auth::TokenCache;
+/// use tower_auth_test::AuthorizationServer;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::Error> {
+/// let server = AuthorizationServer::new();
+/// let source = server.client_credentials()?.scope("read:notes").audience("notes");
+/// TokenCache::new(source).token().await?;
+///
+/// let issued = &server.issued()[0];
+/// assert_eq!(issued.secret(), "token-1");
+/// assert_eq!(issued.grant_type(), "client_credentials");
+/// assert_eq!(issued.client_id(), "my-service");
+/// assert_eq!((issued.scope(), issued.audience()), ("read:notes", Some("notes")));
+/// assert!(issued.expires_at() > SystemTime::now());
+/// assert!(!issued.is_revoked());
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct IssuedToken {
     pub(super) secret: String,
@@ -57,6 +80,22 @@ impl IssuedToken {
     }
 
     /// Returns the thumbprint of the key that it is bound to (RFC 9449 §6).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::TokenCache;
+    /// use tower_auth::oauth2::{ClientCredentials, DpopKey};
+    /// use tower_auth_test::AuthorizationServer;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::Error> {
+    /// let server = AuthorizationServer::new();
+    /// let key = DpopKey::generate()?;
+    /// let client = server.client()?.dpop(key.clone());
+    /// TokenCache::new(ClientCredentials::with_client(client)).token().await?;
+    /// assert_eq!(server.issued()[0].key(), Some(key.thumbprint()));
+    /// # Ok(()) }
+    /// ```
     #[cfg(feature = "dpop")]
     pub fn key(&self) -> Option<&str> {
         self.key.as_deref()

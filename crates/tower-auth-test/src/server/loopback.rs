@@ -31,6 +31,7 @@ use super::scripted::ScriptedServer;
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::BoxError> {
 /// let server = AuthorizationServer::new();
 /// let running = server.serve().await?;
+/// assert_eq!(running.origin(), format!("http://{}", running.address()));
 /// let url = running.url("/oauth/token");
 /// let source = ClientCredentials::new(url, "my-service", "a-secret")?;
 /// let cache = tower_auth::TokenCache::new(source);

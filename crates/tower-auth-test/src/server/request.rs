@@ -21,6 +21,58 @@ use tokio::time::Instant;
 /// cut has its status. If the response's headers have a `grpc-status`, it follows:
 /// `-> 200 grpc-status 16`. Of `Basic`, only the scheme is shown. A token is shown as it is, so use
 /// no real ones.
+///
+/// # Example
+///
+/// A token request:
+///
+/// ```
+/// use tower_auth::TokenCache;
+/// use tower_auth::oauth2::ClientCredentials;
+/// use tower_auth_test::AuthorizationServer;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::Error> {
+/// let server = AuthorizationServer::new();
+/// let client = server.client()?.basic_auth();
+/// TokenCache::new(ClientCredentials::with_client(client).scope("read")).token().await?;
+///
+/// let request = &server.requests()[0];
+/// assert_eq!(request.to_string(), "POST /oauth/token Basic client_credentials -> 200");
+/// assert_eq!(request.basic(), Some(("my-service".into(), "a-secret".into())));
+/// assert_eq!(request.param("scope").as_deref(), Some("read"));
+/// assert_eq!(request.params().len(), 2);
+/// assert_eq!(request.form()[0], ("grant_type".into(), "client_credentials".into()));
+/// # Ok(()) }
+/// ```
+///
+/// A request to an API:
+///
+/// ```
+/// use http::Request;
+/// use tokio::time::Instant;
+/// use tower::Layer;
+/// use tower_auth::AuthLayer;
+/// use tower_auth_test::{Api, ScriptedSource};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::BoxError> {
+/// let api = Api::accepting(["token-1"]);
+/// let client = AuthLayer::new(ScriptedSource::default()).any_https().layer(api.clone());
+/// let request = Request::post("https://api.example.com/notes?draft=1");
+/// client.send(request.body(String::from("hello"))?).await?;
+///
+/// let request = &api.requests()[0];
+/// assert_eq!((request.method().as_str(), request.path()), ("POST", "/notes"));
+/// assert_eq!(request.uri().query(), Some("draft=1"));
+/// assert_eq!(request.origin().as_deref(), Some("https://api.example.com"));
+/// assert_eq!(request.token(), Some("token-1"));
+/// assert_eq!(request.header("authorization"), Some("Bearer token-1"));
+/// assert_eq!(request.headers().len(), 1);
+/// assert_eq!(request.text().as_bytes(), request.body());
+/// assert_eq!(request.status().map(|status| status.as_u16()), Some(200));
+/// assert_eq!(request.number(), 1);
+/// assert!(request.received_at() <= Instant::now());
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct RecordedRequest {
     number: usize,

@@ -13,7 +13,7 @@ use super::body::{Rest, ScriptedBody};
 ///
 /// # Example
 ///
-/// An authorization server that is down, then slow, and then works again:
+/// An authorization server that fails in many ways, is slow, and then works again:
 ///
 /// ```
 /// use std::time::Duration;
@@ -21,6 +21,9 @@ use super::body::{Rest, ScriptedBody};
 ///
 /// let server = AuthorizationServer::new();
 /// server.respond_next(ScriptedResponse::new(503).header("retry-after", "1"));
+/// server.respond_next(ScriptedResponse::json(400, r#"{"error":"invalid_client"}"#));
+/// server.respond_next(ScriptedResponse::reset());
+/// server.respond_next(ScriptedResponse::stall());
 /// server.respond_next(ScriptedResponse::as_usual().after(Duration::from_secs(5)));
 /// ```
 #[derive(Clone, Debug)]

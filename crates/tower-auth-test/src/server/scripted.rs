@@ -45,6 +45,33 @@ use crate::lock::lock;
 /// assert_eq!(server.requests()[0].param("email").as_deref(), Some("me"));
 /// # Ok(()) }
 /// ```
+///
+/// An outage:
+///
+/// ```
+/// use http::Request;
+/// use tower::ServiceExt;
+/// use tower_auth_test::{ScriptedResponse, ScriptedServer};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::BoxError> {
+/// let server = ScriptedServer::new(|_| ScriptedResponse::new(200));
+/// server.assert_no_requests();
+/// server.respond_next(ScriptedResponse::new(500));
+/// server.respond_always(ScriptedResponse::new(503));
+/// let request = || Request::get("https://api.example.com/notes").body(String::new());
+/// for _ in 0..3 {
+///     server.clone().oneshot(request()?).await?;
+/// }
+/// server.respond_as_usual();
+/// server.clone().oneshot(request()?).await?;
+/// server.assert_requests([
+///     "GET /notes - -> 500",
+///     "GET /notes - -> 503",
+///     "GET /notes - -> 503",
+///     "GET /notes - -> 200",
+/// ]);
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct ScriptedServer {
     inner: Arc<Inner>,
@@ -173,6 +200,19 @@ impl ScriptedServer {
     /// # Errors
     ///
     /// If the system has no free port.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth_test::{ScriptedResponse, ScriptedServer};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::BoxError> {
+    /// let server = ScriptedServer::new(|_| ScriptedResponse::new(204));
+    /// let running = server.serve().await?;
+    /// assert_eq!(reqwest::get(running.url("/ping")).await?.status(), 204);
+    /// server.assert_requests(["GET /ping - -> 204"]);
+    /// # Ok(()) }
+    /// ```
     #[cfg(feature = "loopback")]
     pub async fn serve(&self) -> std::io::Result<crate::Loopback> {
         super::loopback::Loopback::start(self.clone()).await

@@ -65,6 +65,23 @@ enum Completion {
 }
 
 /// Receives the fetches of a [`ControlledSource`].
+///
+/// # Example
+///
+/// ```
+/// use tower_auth::TokenCache;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::BoxError> {
+/// let (source, mut fetches) = tower_auth_test::controlled_source();
+/// let cache = TokenCache::new(source);
+/// fetches.assert_none().await;
+///
+/// let caller = tokio::spawn(cache.token());
+/// fetches.next().await.issue("the-token");
+/// caller.await??;
+/// assert!(fetches.try_next().is_none());
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Fetches {
     receiver: mpsc::UnboundedReceiver<Fetch>,
@@ -106,6 +123,41 @@ impl Fetches {
 }
 
 /// A fetch in flight. The test decides how it ends.
+///
+/// # Example
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use tower_auth::{Reason, Token, TokenCache};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::BoxError> {
+/// let (source, mut fetches) = tower_auth_test::controlled_source();
+/// let cache = TokenCache::new(source);
+///
+/// let caller = tokio::spawn(cache.token());
+/// let fetch = fetches.next().await;
+/// assert_eq!(fetch.reason(), Reason::First);
+/// fetch.fail("the vault is sealed");
+/// assert!(caller.await?.is_err_and(|error| error.is_source()));
+///
+/// let caller = tokio::spawn(cache.refresh_now());
+/// fetches.next().await.panic();
+/// assert!(caller.await?.is_err_and(|error| error.is_panic()));
+///
+/// let caller = tokio::spawn(cache.refresh_now());
+/// fetches.next().await.issue("without-an-expiry");
+/// caller.await??;
+///
+/// let caller = tokio::spawn(cache.refresh_now());
+/// fetches.next().await.issue_for("for-an-hour", Duration::from_secs(3600));
+/// caller.await??;
+///
+/// let caller = tokio::spawn(cache.refresh_now());
+/// fetches.next().await.complete(Token::basic("me", "a-password"));
+/// caller.await??;
+/// # Ok(()) }
+/// ```
 #[must_use = "a fetch that is dropped never ends"]
 pub struct Fetch {
     reason: Reason,
@@ -169,6 +221,24 @@ impl Fetch {
     }
 
     /// Returns whether the cache has dropped the fetch, for example after the fetch timeout.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use tower_auth::TokenCache;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), tower_auth::BoxError> {
+    /// let (source, mut fetches) = tower_auth_test::controlled_source();
+    /// let cache = TokenCache::builder(source).fetch_timeout(Duration::from_secs(5)).build();
+    /// let caller = tokio::spawn(cache.token());
+    /// let fetch = fetches.next().await;
+    /// assert!(caller.await?.is_err_and(|error| error.is_timeout()));
+    /// assert!(fetch.is_dropped());
+    /// # Ok(()) }
+    /// ```
     pub fn is_dropped(&self) -> bool {
         self.complete.is_closed()
     }

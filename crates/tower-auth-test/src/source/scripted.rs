@@ -40,6 +40,23 @@ use crate::lock::lock;
 /// assert_eq!(source.fetches(), 2);
 /// # Ok(()) }
 /// ```
+///
+/// A fetch that fails in the middle of a test:
+///
+/// ```
+/// use tower_auth::{Reason, TokenCache};
+/// use tower_auth_test::{ScriptedSource, Step};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::Error> {
+/// let source = ScriptedSource::default();
+/// let cache = TokenCache::new(source.clone());
+/// cache.token().await?;
+/// source.then(Step::error("down"));
+/// assert!(cache.refresh_now().await.is_err());
+/// assert_eq!(source.reasons(), [Reason::First, Reason::Forced]);
+/// assert_eq!(source.tokens_issued(), 1);
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct ScriptedSource {
     script: Arc<dyn Fn(usize) -> Step + Send + Sync>,
@@ -63,11 +80,46 @@ impl ScriptedSource {
     }
 
     /// Makes a source that issues `token-1`, `token-2` and so on, each with this lifetime.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use tower_auth::TokenCache;
+    /// use tower_auth_test::ScriptedSource;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::Error> {
+    /// let cache = TokenCache::new(ScriptedSource::expiring(Duration::from_secs(60)));
+    /// assert_eq!(cache.token().await?.secret(), "token-1");
+    /// assert!(cache.status().expires_at().is_some());
+    /// # Ok(()) }
+    /// ```
     pub fn expiring(lifetime: Duration) -> Self {
         Self::new([]).lifetime(lifetime)
     }
 
     /// Makes a source from a function of the fetch's number, which starts at 1.
+    ///
+    /// # Example
+    ///
+    /// Every second fetch fails:
+    ///
+    /// ```
+    /// use tower_auth::TokenCache;
+    /// use tower_auth_test::{ScriptedSource, Step};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_auth::Error> {
+    /// let source = ScriptedSource::from_fn(|fetch| match fetch % 2 {
+    ///     0 => Step::error("down"),
+    ///     _ => Step::token(format!("token-{fetch}")),
+    /// });
+    /// let cache = TokenCache::new(source);
+    /// assert_eq!(cache.token().await?.secret(), "token-1");
+    /// assert!(cache.refresh_now().await.is_err());
+    /// assert_eq!(cache.refresh_now().await?.secret(), "token-3");
+    /// # Ok(()) }
+    /// ```
     pub fn from_fn<S>(script: impl Fn(usize) -> S + Send + Sync + 'static) -> Self
     where
         S: Into<Step>,
@@ -144,6 +196,22 @@ fn numbered(number: usize) -> Step {
 }
 
 /// How one fetch of a [`ScriptedSource`] ends.
+///
+/// # Example
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use tower_auth_test::{ScriptedSource, Step};
+///
+/// let source = ScriptedSource::new([
+///     Step::expiring("first", Duration::from_secs(3600)),
+///     Step::error("the vault is sealed"),
+///     Step::panic(),
+///     Step::hang(),
+///     Step::token("last").after(Duration::from_secs(1)),
+/// ]);
+/// ```
 #[derive(Debug)]
 #[must_use = "a step does nothing until a source runs it"]
 pub struct Step {

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use serde_json::json;
 use tower_auth_test::ScriptedResponse;
 
-use crate::support::World;
+use crate::support::{Run, World};
 
 #[tokio::test]
 async fn a_wrong_secret_is_refused() {
@@ -75,6 +75,43 @@ async fn a_response_without_a_usable_token_is_its_own_failure() {
             .respond_always(ScriptedResponse::json(200, &body));
         let run = world.program().run().await;
         run.fails(76, "tower-auth-token: ");
+        assert_is_for_a_shell(&run);
+    }
+}
+
+/// Asserts that the message names no function of the crate, which users of a shell can't call.
+#[track_caller]
+fn assert_is_for_a_shell(run: &Run) {
+    assert!(!run.stderr.contains("::"), "{run:?}");
+    assert!(!run.stderr.trim_end().ends_with([';', ',']), "{run:?}");
+}
+
+#[tokio::test]
+async fn advice_for_rust_programs_is_left_out() {
+    let form = ScriptedResponse::new(200)
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body("access_token=planted");
+    let other_type = json!({"access_token": "planted", "token_type": "mac"});
+    let no_access_token = json!({"access_token": "planted", "token_type": "N_A"});
+    for (response, said) in [
+        (
+            form,
+            "its content type is `application/x-www-form-urlencoded`\n",
+        ),
+        (
+            ScriptedResponse::json(200, other_type),
+            "has a `token_type` other than `Bearer`\n",
+        ),
+        (
+            ScriptedResponse::json(200, no_access_token),
+            "so the issued token is no access token\n",
+        ),
+    ] {
+        let world = World::new().await;
+        world.server.respond_always(response);
+        let run = world.program().run().await;
+        run.fails(76, said);
+        assert_is_for_a_shell(&run);
     }
 }
 
@@ -91,8 +128,7 @@ async fn wrong_settings_are_named() {
         let run = world.program().env("TOKEN_URL", url).run().await;
         run.fails(64, said);
         assert!(run.stderr.contains("TOKEN_URL or --token-url: "), "{run:?}");
-        // Users of the shell can't call a function of the crate.
-        assert!(!run.stderr.contains("EndpointUrl"), "{run:?}");
+        assert_is_for_a_shell(&run);
     }
     let wrong: [&[&str]; 5] = [
         &["--timeout", "0"],

@@ -147,6 +147,21 @@ async fn a_process_that_starts_while_the_server_asks_for_a_pause_sends_no_reques
     assert_eq!(outage.requests(), sent + 1);
 }
 
+/// A person forces a refresh after the cause was fixed. This process's own backoff is ignored, too.
+#[tokio::test(start_paused = true)]
+async fn a_forced_refresh_ignores_the_pause_that_the_server_asked_another_process_for() {
+    let store = BreakableStore::default();
+    let outage = Outage {
+        retry_after: Some("60"),
+        ..Outage::of(503)
+    };
+    store.process(outage.source()).token().await.unwrap_err();
+    let other = store.process(ScriptedSource::expiring(HOUR));
+    other.token().await.unwrap_err();
+    let token = other.refresh_now().await.unwrap();
+    assert_eq!(token.secret(), "token-1");
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_old_failure_is_no_error_of_a_new_fetch() {
     let store = BreakableStore::default();
@@ -290,6 +305,25 @@ async fn a_flushed_store_is_told_as_such() {
             .iter()
             .any(|line| line.message.contains("longer lease time"))
     );
+}
+
+/// The lease would have ended when the fetch ends. But the store lost it before.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_flushed_early_in_a_long_fetch_is_told_as_such() {
+    let store = BreakableStore::default();
+    let (source, mut fetches) = controlled_source();
+    let (log, _listening) = crate::support::log::listen();
+    let process = store.process(source);
+    let asked = tokio::spawn(process.token());
+    let fetch = fetches.next().await;
+    store.forgets_all();
+    sleep(8 * SECOND).await;
+    fetch.issue_for("token", HOUR);
+    asked.await.unwrap().unwrap();
+    let told = log.all().into_iter().map(|line| line.message);
+    let told: Vec<_> = told.filter(|message| message.contains("lease")).collect();
+    let is_right = |message: &String| message.contains("flushed");
+    assert!(!told.is_empty() && told.iter().all(is_right), "{told:?}");
 }
 
 #[tokio::test(start_paused = true)]

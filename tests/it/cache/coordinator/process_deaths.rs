@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
+use tower_auth::fleet::Fleet;
 use tower_auth::{Error, Reason, Token, TokenSource};
 use tower_auth_test::{ScriptedSource, controlled_source, run_until_idle};
 
+use super::store_failures::OneTime;
 use super::{HOUR, SECOND, secret, two};
-use crate::support::breakable_store::BreakableStore;
+use crate::support::breakable_store::{BreakableStore, key, keyring};
 use crate::support::runtime;
+use crate::support::slow_store::SlowStore;
 
 #[tokio::test(start_paused = true)]
 async fn one_whose_fetch_fails_lets_the_next_one_try() {
@@ -120,6 +123,76 @@ async fn a_runtime_that_shuts_down_in_mid_fetch_holds_the_others_up_for_no_longe
         "token-1"
     );
     assert!(start.elapsed() < 4 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_that_is_cancelled_releases_its_lease_at_once() {
+    let store = BreakableStore::default();
+    let hanging = |_| std::future::pending::<Result<Token, Error>>();
+    let closed = store.process(hanging);
+    let late = store.settings(OneTime(hanging)).fetch_attempts(1);
+    let late = late.fleet(store.fleet()).unwrap().build();
+    let is_free = async || {
+        let start = Instant::now();
+        let next = store.process(ScriptedSource::default());
+        next.token().await.unwrap();
+        start.elapsed() == Duration::ZERO
+    };
+    tokio::spawn(closed.token());
+    run_until_idle().await;
+    // The limit of closing, and the fetch timeout.
+    closed.close().await;
+    assert!(is_free().await);
+    store.forgets_all();
+    late.token().await.unwrap_err();
+    assert!(is_free().await);
+}
+
+/// Gives a process a store whose calls take 0.2 s, and kills it after this time.
+async fn dies_after(store: &BreakableStore, time: Duration) {
+    let mortal = store.of_another_process();
+    let slow = SlowStore::new(mortal.clone(), SECOND / 10, SECOND / 10);
+    let fleet = Fleet::new(slow, keyring()).key(key());
+    let dying = store.process_of(fleet, OneTime(|_| std::future::pending()));
+    tokio::spawn(dying.token());
+    sleep(time).await;
+    mortal.kill();
+}
+
+/// The load, the lease, the second load and the renewal take 0.8 s.
+#[tokio::test(start_paused = true)]
+async fn who_dies_with_a_one_time_grant_delays_the_others_by_3_s_unless_it_was_sent() {
+    let delays = [
+        (SECOND / 2, 2 * SECOND..4 * SECOND),
+        (SECOND, 12 * SECOND..14 * SECOND),
+    ];
+    for (time, expected) in delays {
+        let store = BreakableStore::default();
+        dies_after(&store, time).await;
+        let start = Instant::now();
+        let other = store.process(OneTime(ScriptedSource::expiring(HOUR)));
+        assert_eq!(secret(&other).await, "token-1");
+        let waited = start.elapsed();
+        assert!(expected.contains(&waited), "{waited:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_stalls_after_a_one_time_grant_was_sent_is_not_overtaken() {
+    let store = BreakableStore::default();
+    let stalled = store.of_another_process();
+    let slow = stalled.process(OneTime(|_| async {
+        sleep(10 * SECOND).await;
+        Token::bearer("slow")
+    }));
+    tokio::spawn(slow.token());
+    run_until_idle().await;
+    stalled.kill();
+    let other = store.process(OneTime(|_| async { panic!("a second fetch") }));
+    let waiting = tokio::spawn(other.token());
+    sleep(10 * SECOND - Duration::from_millis(1)).await;
+    stalled.wakes_up();
+    assert_eq!(waiting.await.unwrap().unwrap().secret(), "slow");
 }
 
 #[tokio::test(start_paused = true)]

@@ -30,7 +30,12 @@ async fn whatever_fails_each_process_has_a_token_from_its_own_fetch() {
         let process = store.process(source.clone());
         assert_eq!(secret(&process).await, "token-1", "{operation}");
         assert_eq!(start.elapsed(), Duration::ZERO, "{operation}");
-        assert_eq!(store.calls().last(), Some(&operation), "none after it");
+        let mut calls = store.calls();
+        if operation == "save" {
+            // The fetch doesn't wait for this call, which lets another process fetch at once.
+            assert_eq!(calls.pop(), Some("release"));
+        }
+        assert_eq!(calls.last(), Some(&operation), "none after it");
         let [told, completed] = log.events();
         told.is(
             Level::WARN,

@@ -180,6 +180,16 @@ async fn a_fetch_that_fails_tells_with_what_and_how_long_there_is_no_other() {
     // A call that gets the cached error logs nothing.
     cache.token().await.unwrap_err();
     let [] = log.events();
+    let [_opened, error_type, status, description] = log.spans();
+    let recorded = [error_type, status, description].map(|line| line.fields);
+    assert_eq!(
+        recorded,
+        [
+            [String::from("error.type=invalid_client")],
+            [String::from("otel.status_code=ERROR")],
+            [format!("otel.status_description={said}")],
+        ]
+    );
 }
 
 #[tokio::test(start_paused = true)]

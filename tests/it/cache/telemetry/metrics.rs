@@ -111,6 +111,27 @@ fn the_outcome_of_a_fetch_is_the_type_of_its_error() {
 }
 
 #[test]
+fn only_the_duration_of_a_failed_fetch_has_a_type_of_error() {
+    recorded(|metrics| async move {
+        let source = ScriptedSource::from_fn(|attempt| match attempt {
+            1 => Err(Error::other("down")),
+            _ => Token::bearer("token"),
+        });
+        let cache = orders(source);
+        cache.token().await.unwrap_err();
+        cache.refresh_now().await.unwrap();
+        let durations = [
+            "cache=orders,error.type=source,reason=first",
+            "cache=orders,reason=forced",
+        ]
+        .map(|labels| format!("tower_auth.fetch.duration{{{labels}}}"));
+        let recorded = only(&metrics.take(), "tower_auth.fetch.duration").into_iter();
+        let recorded: Vec<String> = recorded.map(|(name, _)| name).collect();
+        assert_eq!(recorded, durations);
+    });
+}
+
+#[test]
 fn attempts_that_another_follows_are_counted_apart_and_their_pauses_are_in_the_duration() {
     recorded(|metrics| async move {
         let wait = 7 * SECOND;
@@ -120,7 +141,7 @@ fn attempts_that_another_follows_are_counted_apart_and_their_pauses_are_in_the_d
         });
         orders(source).token().await.unwrap();
         let recorded = metrics.take();
-        let labels = "cache=orders,outcome=source,reason=first";
+        let labels = "cache=orders,error.type=source,reason=first";
         let failed = format!("tower_auth.fetch.attempts.failed{{{labels}}}");
         assert_eq!(
             only(&recorded, "tower_auth.fetch.attempts"),

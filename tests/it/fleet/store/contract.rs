@@ -14,7 +14,7 @@ const LONG_LEASE: Duration = Duration::from_secs(100);
 /// A lifetime long enough to read a value before it expires.
 const SHORT: Duration = Duration::from_millis(150);
 
-/// If a value with the lifetime `SHORT` is still there after this many reads, it never expires.
+/// If what has the lifetime `SHORT` is still there after this many looks, it never ends.
 const LOOKS: u32 = 5_000;
 
 fn key(name: &str) -> String {
@@ -30,6 +30,20 @@ async fn load(store: &impl TokenStore, key: &str) -> Option<Vec<u8>> {
 async fn lease(store: &impl TokenStore, key: &str) -> Lease {
     let lease = store.lease(key, LONG_LEASE).await.unwrap();
     lease.expect("nobody else is there")
+}
+
+/// Looks until there is a result. Time passes between two looks.
+async fn eventually<T, W>(passes: impl Fn() -> W, look: impl AsyncFn() -> Option<T>) -> T
+where
+    W: Future<Output = ()>,
+{
+    for _ in 0..LOOKS {
+        if let Some(found) = look().await {
+            return found;
+        }
+        passes().await;
+    }
+    panic!("it is never over")
 }
 
 /// Checks storing and expiry. `other` is the same store in another process.
@@ -73,11 +87,11 @@ where
     );
     assert_eq!(load(other, &key).await.as_deref(), Some(&b"for ever"[..]));
     assert!(store.save(&key, b"short", SHORT, &held).await.unwrap());
-    let mut looks = 0..LOOKS;
-    while store.load(&key).await.unwrap().is_some() {
-        looks.next().expect("it is never over");
-        passes().await;
-    }
+    eventually(passes, async || match load(store, &key).await {
+        Some(_) => None,
+        None => Some(()),
+    })
+    .await;
     assert!(store.release(&key, held).await.unwrap());
 }
 
@@ -109,14 +123,8 @@ where
     let key = key("fenced");
     let held = store.lease(&key, SHORT).await.unwrap();
     let late = held.expect("nobody else is there");
-    let mut looks = 0..LOOKS;
-    let next = loop {
-        looks.next().expect("it is never over");
-        match other.lease(&key, LONG_LEASE).await.unwrap() {
-            Some(next) => break next,
-            None => passes().await,
-        }
-    };
+    let next = async || other.lease(&key, LONG_LEASE).await.unwrap();
+    let next = eventually(passes, next).await;
     assert!(next.fence() > late.fence());
 
     // The late holder may save until the next holder saves. A late value is better than no value.
@@ -195,14 +203,8 @@ where
     }
     // A renewal can also shorten the lease. After its end, there is nothing to renew.
     assert!(store.renew(&key, &held, SHORT).await.unwrap());
-    let mut looks = 0..LOOKS;
-    let next = loop {
-        looks.next().expect("it is never over");
-        match other.lease(&key, LONG_LEASE).await.unwrap() {
-            Some(next) => break next,
-            None => passes().await,
-        }
-    };
+    let next = async || other.lease(&key, LONG_LEASE).await.unwrap();
+    let next = eventually(passes, next).await;
     assert!(!store.renew(&key, &held, LONG_LEASE).await.unwrap());
     assert!(other.release(&key, next).await.unwrap());
     assert!(!store.renew(&key, &held, LONG_LEASE).await.unwrap());

@@ -6,7 +6,6 @@ use flate2::write::GzEncoder;
 use flate2::{Compression, GzBuilder};
 use futures_util::FutureExt;
 use serde_json::Value;
-use tower_auth::oauth2::TokenResponseFormat;
 
 use super::*;
 
@@ -442,4 +441,36 @@ async fn a_compressed_response_that_stalls_does_not_lose_what_has_arrived() {
         source.fetch(Reason::First).await.unwrap_err();
         assert_eq!(store.saves(), saved, "{end}");
     }
+}
+
+/// Without the whole body, a code may be cut off in the middle.
+#[tokio::test]
+async fn a_compressed_refusal_whose_body_breaks_is_read_without_its_body() {
+    let data = stored("error=invalid_grant_type");
+    let length = data.len() - 8 - "_type".len();
+    let refusal = ScriptedResponse::new(400)
+        .header("content-type", "application/x-www-form-urlencoded")
+        .header("content-encoding", "gzip")
+        .body(data);
+    let server = responding(refusal.reset_after(length));
+    let format = TokenResponseFormat::new().form_encoded();
+    let source = RefreshToken::new(client(&server).response_format(format), "r1");
+    let error = source.fetch(Reason::First).await.unwrap_err();
+    assert!(error.is_denied() && !error.is_login_required(), "{error}");
+    assert_eq!(error.code(), None);
+    assert!(!error.to_string().contains("coding"), "{error}");
+}
+
+#[tokio::test]
+async fn a_name_that_is_no_coding_makes_no_difference_to_compressed_text() {
+    for lines in [
+        b"gzip, utf-8".as_slice(),
+        b"utf-8,gzip",
+        b"none, GZIP, 8bit",
+    ] {
+        let token = fetch(coded(200, &[lines], gzip(ISSUED))).await.unwrap();
+        assert_eq!(token.secret(), "issued");
+    }
+    let error = fetch(coded(200, &[b"gzip, utf-8"], gzip(gzip(ISSUED)))).await;
+    assert_names(&error.unwrap_err(), "`gzip, utf-8`");
 }

@@ -114,8 +114,61 @@ async fn a_session_that_each_response_renews_is_one_login() {
     let cache = paused(source).build();
     use_steadily(&cache, &site, Duration::from_secs(24)).await;
     assert_eq!(site.logins(), 1);
-    // Each token lasts 10 s and is stale after 5 s, so the cache fetches every 5 s.
-    assert_eq!(fetches.load(Ordering::SeqCst), 5);
+    // Each token lasts 10 s and is stale after 7.5 s. The later tokens count from the last renewal,
+    // which was 500 ms before the fetch.
+    assert_eq!(fetches.load(Ordering::SeqCst), 4);
+}
+
+/// ASP.NET Core renews a session only in the second half of its lifetime.
+#[tokio::test(start_paused = true)]
+async fn a_session_that_is_renewed_only_in_the_second_half_of_its_life_is_one_login() {
+    for (seconds, jitter) in [
+        (4, 0.0),
+        (10, 0.0),
+        (10, 1.0),
+        (30, 1.0),
+        (60, 0.0),
+        (120, 1.0),
+    ] {
+        let lifetime = Duration::from_secs(seconds);
+        let renewed_at = Mutex::new(Instant::now());
+        let site = Site::new(move |asked| {
+            let mut renewed_at = renewed_at.lock().unwrap();
+            if !asked.is_login() && renewed_at.elapsed() <= lifetime / 2 {
+                return setting(200, &[]);
+            }
+            *renewed_at = Instant::now();
+            let cookie = format!("sid={}; Path=/; Max-Age={seconds}", asked.logins);
+            setting(200, &[&cookie])
+        });
+        let cache = paused(site.session()).jitter(jitter).build();
+        use_steadily(&cache, &site, 3 * lifetime).await;
+        assert_eq!(site.logins(), 1, "{seconds} {jitter}");
+    }
+}
+
+/// A login in the last eighth of the lifetime would make callers wait.
+#[tokio::test(start_paused = true)]
+async fn a_session_that_nothing_renews_is_logged_in_to_in_its_last_quarter() {
+    for seconds in [8, 80, 160] {
+        let lifetime = Duration::from_secs(seconds);
+        let site = Site::new(move |asked| match asked.is_login() {
+            true => setting(
+                200,
+                &[&format!("sid={}; Path=/; Max-Age={seconds}", asked.logins)],
+            ),
+            false => setting(200, &[]),
+        });
+        let cache = paused(site.session()).build();
+        let start = Instant::now();
+        use_steadily(&cache, &site, lifetime).await;
+        let logins = site.asked(true);
+        let times = logins.iter().map(|login| login.received_at() - start);
+        assert_eq!(
+            times.collect::<Vec<_>>(),
+            [Duration::ZERO, lifetime * 3 / 4]
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -124,7 +177,7 @@ async fn a_session_that_is_kept_fresh_without_requests_is_a_login_each_time() {
     let cache = paused(site.session()).keep_fresh().build();
     cache.token().await.unwrap();
     sleep(Duration::from_secs(24)).await;
-    assert_eq!(site.logins(), 5);
+    assert_eq!(site.logins(), 4);
 }
 
 #[tokio::test(start_paused = true)]
@@ -144,11 +197,11 @@ async fn one_renewal_delays_the_next_login() {
     use_steadily(&cache, &site, Duration::from_secs(11)).await;
     let logins = site.asked(true);
     let times = logins.iter().map(|login| login.received_at() - start);
-    // The refresh at 5 s returns a token for the remaining 7 s. The next refresh is after half of
-    // this time, at 8.5 s.
+    // The refresh at 7.5 s returns a token for the remaining 4.5 s. The next refresh is after half
+    // of this time, at 9.75 s.
     assert_eq!(
         times.collect::<Vec<_>>(),
-        [Duration::ZERO, Duration::from_millis(8500)]
+        [Duration::ZERO, Duration::from_secs(10)]
     );
 }
 
@@ -225,10 +278,10 @@ async fn each_cookie_that_the_session_needs_has_to_be_renewed() {
     };
     for (renewed, named, logins) in [
         (&BOTH[..], None, 1),
-        (&BOTH[..1], None, 5),
-        (&BOTH[1..], None, 5),
+        (&BOTH[..1], None, 4),
+        (&BOTH[1..], None, 4),
         (&BOTH[..1], Some("sid"), 1),
-        (&BOTH[1..], Some("sid"), 5),
+        (&BOTH[1..], Some("sid"), 4),
     ] {
         let site = site(renewed);
         let session = match named {
@@ -287,12 +340,12 @@ async fn a_response_that_shortens_the_session_does_not_renew_it() {
             200,
             &[&format!("sid={}; Path=/; Max-Age=100", asked.logins)],
         ),
-        (false, 0) => setting(200, &["sid=1; Path=/; Max-Age=70"]),
+        (false, 0) => setting(200, &["sid=1; Path=/; Max-Age=90"]),
         (false, _) => setting(200, &[]),
     });
     let cache = paused(site.session()).build();
-    use_steadily(&cache, &site, Duration::from_secs(60)).await;
-    // The first token lasts 100 s, so the cache refreshes it after 50 s.
+    use_steadily(&cache, &site, Duration::from_secs(80)).await;
+    // The first token lasts 100 s, so the cache refreshes it after 75 s.
     assert_eq!(site.logins(), 2);
 }
 
@@ -325,7 +378,7 @@ async fn a_session_whose_end_stays_is_not_renewed_by_rounding() {
             &[&format!("sid={}; Path=/; Max-Age={left}", asked.logins)],
         )
     });
-    assert_eq!(logins_of(&site, site.session()).await, 5);
+    assert_eq!(logins_of(&site, site.session()).await, 4);
 }
 
 #[tokio::test(start_paused = true)]
@@ -333,8 +386,8 @@ async fn a_session_that_is_used_shortly_before_its_end_needs_no_login() {
     let (site, _) = sliding();
     let cache = paused(site.session()).build();
     let mut client = layer_from(cache).layer(site.clone());
-    // The request at 3 s renews the session. At 8 s, the login's token has expired.
-    for pause in [3, 5, 6, 6] {
+    // The request at 3 s renews the session. At 9 s, the login's token has expired.
+    for pause in [3, 6, 6, 6] {
         call(&mut client, get(THINGS)).await.unwrap();
         advance(Duration::from_secs(pause)).await;
     }
@@ -363,7 +416,7 @@ async fn a_response_to_a_replaced_session_renews_only_that_session() {
     let steady = async {
         run_until_idle().await;
         cache.refresh_now().await.unwrap();
-        use_steadily(&cache, &site, Duration::from_secs(6)).await;
+        use_steadily(&cache, &site, Duration::from_secs(8)).await;
     };
     join(slow, steady).await.0.unwrap();
     assert_eq!(site.logins(), 3);
@@ -381,7 +434,7 @@ async fn a_response_to_a_replaced_session_renews_only_that_session() {
 async fn a_renewed_session_that_the_server_refuses_is_replaced_at_once() {
     let (site, sessions) = sliding();
     let cache = paused(site.session()).build();
-    use_steadily(&cache, &site, Duration::from_secs(6)).await;
+    use_steadily(&cache, &site, Duration::from_secs(8)).await;
     assert_eq!(site.logins(), 1);
     sessions.end_all();
     let mut client = layer_from(cache).layer(site.clone());
@@ -396,7 +449,7 @@ async fn a_renewed_session_that_the_server_refuses_is_replaced_at_once() {
 async fn a_session_that_is_refused_as_it_is_renewed_is_replaced() {
     let (site, sessions) = sliding();
     let cache = paused(site.session()).build();
-    use_steadily(&cache, &site, Duration::from_millis(4900)).await;
+    use_steadily(&cache, &site, Duration::from_millis(7400)).await;
     let client = layer_from(cache).layer(site.clone());
     sessions.end_all();
     let mut early = client.clone();
@@ -438,7 +491,7 @@ async fn a_response_that_is_no_success_renews_nothing() {
         // With this setting, a 401 without a challenge isn't a refusal.
         let layer = layer_from(cache).retry_without_challenge(false);
         let mut client = layer.layer(site.clone());
-        for _ in 0..7 {
+        for _ in 0..9 {
             call(&mut client, get(THINGS)).await.unwrap();
             sleep(Duration::from_secs(1)).await;
         }
@@ -495,11 +548,11 @@ async fn a_token_of_a_renewed_session_has_its_current_cookies() {
         setting(200, &[&format!("sid={number}; Path=/; Max-Age=10")])
     });
     let cache = paused(site.session()).build();
-    use_steadily(&cache, &site, Duration::from_secs(6)).await;
+    use_steadily(&cache, &site, Duration::from_secs(8)).await;
     assert_eq!(site.logins(), 1);
     let token = cache.token().await.unwrap();
-    // The last request before the refresh was at 4.5 s, and its response set `sid=10`.
-    assert_eq!(token.secret(), "sid=10");
+    // The last request before the refresh was at 7 s, and its response set `sid=15`.
+    assert_eq!(token.secret(), "sid=15");
     let paths = site.requests();
     assert!(
         paths
@@ -543,8 +596,8 @@ async fn a_renewed_session_is_logged_in_to_again_if_the_last_responses_doubt_it(
         let cache = paused(site.session()).build();
         let layer = layer_from(cache).retry_without_challenge(false);
         let mut client = layer.layer(site.clone());
-        // The second request, at 4 s, renews the session. At 5 s, the token is stale.
-        for pause in [4000, 500, 1000, 500] {
+        // The second request, at 6.5 s, renews the session. At 7.5 s, the token is stale.
+        for pause in [6500, 500, 1000, 500] {
             call(&mut client, get(THINGS)).await.unwrap();
             sleep(Duration::from_millis(pause)).await;
         }

@@ -241,6 +241,26 @@ async fn what_is_no_metadata_leads_to_the_next_place() {
 }
 
 #[tokio::test]
+async fn if_no_place_has_metadata_the_error_says_what_is_at_the_first() {
+    let web = web();
+    web.put(METADATA, Page::new(200).body("[]"));
+    web.put(OPENID, Page::new(200).body("<html>"));
+    let error = fetch(&web, issuer()).await.unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("is JSON, but not an object"), "{text}");
+    assert!(text.contains(METADATA), "{text}");
+}
+
+#[tokio::test]
+async fn a_number_that_is_too_large_makes_no_metadata_unreadable() {
+    let text = metadata().to_string();
+    let text = text.replacen('{', r#"{"x_limits":[-1e999,{"y":1e400}],"#, 1);
+    let web = web();
+    web.put(METADATA, Page::new(200).body(text));
+    fetch(&web, issuer()).await.unwrap();
+}
+
+#[tokio::test]
 async fn an_endpoint_that_a_secret_could_be_read_on_the_way_to_is_an_error() {
     for endpoint in [
         "http://id.example.com/token",

@@ -152,6 +152,60 @@ async fn the_spelling_of_the_drafts_is_read_and_so_are_numbers_in_texts() {
 }
 
 #[tokio::test]
+async fn a_code_or_an_address_with_characters_that_nobody_sees_is_an_error_that_says_so() {
+    let unseen = "\u{9b}\u{a0}\u{ad}\u{34f}\u{61c}\u{180e}\u{2003}\u{200b}\u{200e}\u{200f}\u{2060}\
+                  \u{2800}\u{3164}\u{e000}\u{fe0f}\u{feff}\u{ffa0}\u{e0041}\u{e01ef}\u{10fffd}";
+    for character in unseen.chars() {
+        let body = with("planted-2", &format!("planted{character}"));
+        let error = prompt(200, &body).await.unwrap_err();
+        let what = "has a `user_code` with characters that a user can't see";
+        assert!(
+            error.is_reply() && error.to_string().contains(what),
+            "{error}"
+        );
+        let uri = with(
+            "https://a.example/x",
+            &format!("https://a.example/{character}"),
+        );
+        let complete = format!("https://a.example/{character}");
+        let complete = format!(r#""expires_in":60,"verification_uri_complete":"{complete}""#);
+        for body in [uri, with(r#""expires_in":60"#, &complete)] {
+            let error = prompt(200, &body).await.unwrap_err();
+            assert!(error.to_string().contains("visible ASCII"), "{error}");
+        }
+    }
+    for code in [
+        "WDJB MJHT",
+        "\u{442}\u{435}\u{441}\u{442}",
+        "\u{6b63}\u{78ba}",
+        "\u{e9}e\u{301}",
+    ] {
+        let told = prompt(200, &with("planted-2", code)).await.unwrap();
+        assert_eq!(told.user_code(), code);
+    }
+    let error = prompt(200, &with("planted-2", &"7".repeat(257))).await;
+    assert!(
+        error
+            .unwrap_err()
+            .to_string()
+            .contains("longer than 256 bytes")
+    );
+}
+
+#[tokio::test]
+async fn a_host_name_in_another_script_is_accepted_in_its_ascii_form_only() {
+    let ascii = "https://xn--mnchen-3ya.example/x";
+    let told = prompt(200, &with("https://a.example/x", ascii))
+        .await
+        .unwrap();
+    assert_eq!(told.verification_uri(), ascii);
+    let body = with("https://a.example/x", "https://m\u{fc}nchen.example/x");
+    let error = prompt(200, &body).await.unwrap_err();
+    assert!(error.to_string().contains("`verification_uri`"), "{error}");
+    assert!(error.to_string().contains("visible ASCII"), "{error}");
+}
+
+#[tokio::test]
 async fn a_response_that_a_person_could_not_log_in_with_is_an_error_that_quotes_nothing() {
     let device = r#""device_code":"planted-1""#;
     let user = r#""user_code":"planted-2""#;
@@ -179,14 +233,8 @@ async fn a_response_that_a_person_could_not_log_in_with_is_an_error_that_quotes_
         ),
         (with(user, r#""x":1"#), "no `user_code`"),
         (with(user, r#""user_code":null"#), "no `user_code`"),
-        (
-            with(user, r#""user_code":"planted\u001b[2J""#),
-            "can't be shown",
-        ),
-        (
-            with(user, r#""user_code":"planted\u202e""#),
-            "can't be shown",
-        ),
+        (with(user, r#""user_code":"planted\u001b[2J""#), "can't see"),
+        (with(user, r#""user_code":"planted\u202e""#), "can't see"),
         (with(uri, r#""x":1"#), "no `verification_uri`"),
         (
             with("https://a.example/x", "http://planted.example/x"),
@@ -210,7 +258,7 @@ async fn a_response_that_a_person_could_not_log_in_with_is_an_error_that_quotes_
         ),
         (
             with("https://a.example/x", "https://a.example/#\\u001bplanted"),
-            "neither https",
+            "visible ASCII",
         ),
         (
             with(

@@ -11,7 +11,9 @@ use tokio::time::{advance, sleep, timeout};
 use tower_auth::oauth2::{Client, LoginLock, RefreshToken, RefreshTokenStore, SavedLogin};
 use tower_auth::{BoxError, Error, Reason, Token, TokenSource};
 use tower_auth_test::{RecordedRequest, ScriptedResponse, ScriptedServer, run_until_idle};
+use tracing::Level;
 
+use crate::support::log::listen;
 use crate::support::paused;
 use crate::support::refresh_store::{LockingStore, Store, StoreFault};
 use crate::support::token_server::{ID, SECRET, URL, all_text_of};
@@ -21,17 +23,17 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// A server that accepts each refresh token once, and then issues the next one: `refresh-0`,
 /// `refresh-1`, …. A reused refresh token ends the login.
 #[derive(Clone)]
-struct Rotating {
+pub(super) struct Rotating {
     inner: Arc<Mutex<Rotation>>,
 }
 
-struct Rotation {
+pub(super) struct Rotation {
     next: usize,
     sent: Vec<String>,
     has_ended: bool,
     lifetime: u64,
-    delay: Duration,
-    rotates: bool,
+    pub(super) delay: Duration,
+    pub(super) rotates: bool,
 }
 
 impl Default for Rotating {
@@ -50,21 +52,21 @@ impl Default for Rotating {
 }
 
 impl Rotating {
-    fn with(change: impl FnOnce(&mut Rotation)) -> Self {
+    pub(super) fn with(change: impl FnOnce(&mut Rotation)) -> Self {
         let server = Self::default();
         change(&mut server.inner.lock().unwrap());
         server
     }
 
-    fn client(&self) -> Client {
+    pub(super) fn client(&self, id: &str) -> Client {
         let server = self.clone();
         let transport = ScriptedServer::new(move |request| server.respond(request));
-        Client::new(URL, ID, SECRET).unwrap().transport(transport)
+        Client::new(URL, id, SECRET).unwrap().transport(transport)
     }
 
     /// Starts a process that shares the login in `store`.
     fn process(&self, store: &LockingStore) -> RefreshToken {
-        RefreshToken::stored(self.client(), store.clone())
+        RefreshToken::stored(self.client(ID), store.clone())
     }
 
     fn respond(&self, request: &RecordedRequest) -> ScriptedResponse {
@@ -91,12 +93,12 @@ impl Rotating {
         ScriptedResponse::json(200, body).after(server.delay)
     }
 
-    fn sent(&self) -> Vec<String> {
+    pub(super) fn sent(&self) -> Vec<String> {
         self.inner.lock().unwrap().sent.clone()
     }
 }
 
-async fn fetch(source: &RefreshToken, reason: Reason) -> Result<String, Error> {
+pub(super) async fn fetch(source: &RefreshToken, reason: Reason) -> Result<String, Error> {
     let token = source.fetch(reason).await?;
     Ok(token.secret().to_owned())
 }
@@ -261,6 +263,7 @@ async fn a_source_that_requests_something_else_does_not_use_the_token() {
         server.process(&store).scope("read"),
         source().resource("https://api.example.com"),
         source().param("tenant", "acme").unwrap(),
+        RefreshToken::stored(server.client("other"), store.clone()).scope("read write"),
     ];
     for (other, number) in others.into_iter().zip(1..) {
         let saved = fetch(&source(), Reason::Forced).await.unwrap();
@@ -296,6 +299,57 @@ async fn the_lifetime_of_a_token_includes_the_wait_for_the_lock() {
         assert!((3604.9..3606.0).contains(&lifetime), "{lifetime}");
     }
     assert_eq!(server.sent(), ["refresh-0"]);
+}
+
+/// The cache counts the hint from the start of the fetch too.
+#[tokio::test(start_paused = true)]
+async fn the_refresh_hint_of_a_token_includes_the_wait_for_the_lock() {
+    let server = ScriptedServer::new(|_| {
+        let body = json!({"access_token": "access-1", "expires_in": 3600, "refresh_in": 1800});
+        ScriptedResponse::json(200, body)
+    });
+    let store = LockingStore::holding("refresh-0");
+    let held = store.lock(HOUR).await.unwrap().unwrap();
+    let unlocking = async {
+        sleep(Duration::from_secs(5)).await;
+        drop(held);
+    };
+    let process = || {
+        let client = Client::new(URL, ID, SECRET).unwrap();
+        RefreshToken::stored(client.transport(server.clone()), store.clone())
+    };
+    let processes = [process(), process()];
+    let fetches = join_all(processes.iter().map(|it| it.fetch(Reason::First)));
+    let (tokens, ()) = tokio::join!(fetches, unlocking);
+    for token in tokens {
+        let shown = format!("{:?}", token.unwrap());
+        let hint = shown.split_once("After(").unwrap().1;
+        let hint: f64 = hint.split_once("s)").unwrap().0.parse().unwrap();
+        assert!((1804.9..1806.0).contains(&hint), "{shown}");
+    }
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_cache_warns_of_the_missing_scopes_of_a_saved_token() {
+    let server = ScriptedServer::new(|_| {
+        let body = json!({"access_token": "access-1", "expires_in": 3600, "scope": "read"});
+        ScriptedResponse::json(200, body)
+    });
+    let store = LockingStore::holding("refresh-0");
+    let process = || {
+        let client = Client::new(URL, ID, SECRET).unwrap();
+        let client = client.transport(server.clone());
+        RefreshToken::stored(client, store.clone()).scope("read write")
+    };
+    process().fetch(Reason::First).await.unwrap();
+    let (log, _listening) = listen();
+    paused(process()).build().token().await.unwrap();
+    let lines = log.all();
+    let warnings = lines.iter().filter(|line| line.level == Level::WARN);
+    let missing = warnings.map(|line| line.value("tower_auth.scope.missing"));
+    assert_eq!(missing.collect::<Vec<_>>(), ["write"]);
+    assert_eq!(server.requests().len(), 1);
 }
 
 #[cfg(feature = "dpop")]
@@ -339,6 +393,22 @@ async fn without_the_lock_within_its_time_nothing_is_sent_and_the_error_says_why
     assert!(error.to_string().contains("5s (`lock_timeout`)"), "{error}");
     assert_eq!(held.unwrap(), "access-1");
     assert_eq!(server.sent(), ["refresh-0"]);
+}
+
+/// The server isn't asked again before a person has logged in.
+#[tokio::test(start_paused = true)]
+async fn a_new_login_is_noticed_within_5_s() {
+    let (server, store) = (Rotating::default(), LockingStore::holding("an old token"));
+    let cache = paused(server.process(&store)).build();
+    for _ in 0..100 {
+        assert!(cache.token().await.unwrap_err().is_login_required());
+        sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(server.sent(), ["an old token"]);
+    server.inner.lock().unwrap().has_ended = false;
+    store.put("refresh-0");
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(cache.token().await.unwrap().secret(), "access-1");
 }
 
 #[tokio::test(start_paused = true)]
@@ -757,7 +827,7 @@ async fn nothing_shows_the_saved_login() {
 
 #[tokio::test]
 async fn a_fetch_may_take_as_long_as_the_lock_and_the_request() {
-    let source = RefreshToken::new(Rotating::default().client(), "refresh-0");
+    let source = RefreshToken::new(Rotating::default().client(ID), "refresh-0");
     assert_eq!(source.fetch_timeout(), None);
     let source = source.lock_timeout(Duration::from_secs(60));
     assert_eq!(source.fetch_timeout(), Some(Duration::from_secs(75)));
@@ -778,7 +848,7 @@ async fn a_fleet_whose_folder_others_may_use_sends_no_refresh_token_twice() {
     let server = Rotating::with(|server| server.delay = Duration::from_millis(20));
     let store = Store::holding("refresh-0");
     let caches = [(); 2].map(|()| {
-        let source = RefreshToken::stored(server.client(), store.clone());
+        let source = RefreshToken::stored(server.client(ID), store.clone());
         let fleet = Fleet::unsealed(FileStore::new(folder.path()));
         let fleet = fleet.key(StoreKey::new("a login"));
         let cache = TokenCache::builder(source).fleet(fleet).unwrap();
@@ -921,7 +991,7 @@ async fn an_answer_that_arrives_late_makes_no_token_younger() {
     let store = LockingStore::holding("refresh-0");
     let one = paused(server.process(&store)).build();
     one.token().await.unwrap();
-    let late = RefreshToken::stored(server.client(), Late(store));
+    let late = RefreshToken::stored(server.client(ID), Late(store));
     let late = paused(late).build();
     assert_eq!(late.token().await.unwrap().secret(), "access-1");
     let (end, latest) = (late.status().expires_at(), one.status().expires_at());

@@ -32,7 +32,7 @@ const UNUSABLE: &[&str] = &[
     r#"{"access_token":"t2","error":"invalid_grant","refresh_token":"planted-2"}"#,
     r#"{"error":"invalid_grant","refresh_token":"planted-2"}"#,
     // A number that JSON can't express, text before or after the JSON, and JSON that is cut off.
-    r#"{"access_token":"t2","expires_in":1e999,"refresh_token":"planted-2"}"#,
+    r#"{"access_token":"t2","expires_in":1e999x,"refresh_token":"planted-2"}"#,
     r#"{"access_token":"t2","expires_in":NaN,"refresh_token" : "planted-2"}"#,
     r#"Warning: deprecated {"access_token":"t2","refresh_token":"planted-2"}"#,
     r#"{"access_token":"t2","refresh_token":"planted-2"} x"#,

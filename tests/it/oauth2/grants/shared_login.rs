@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
-use tokio::time::advance;
+use tokio::time::{advance, sleep};
 use tower_auth::fleet::{Keyring, Lease, MemoryStore, StoreKey, TokenStore};
 use tower_auth::oauth2::{Client, LoginLock, RefreshToken, RefreshTokenStore, SharedLogin};
 use tower_auth::{BoxError, Reason, TokenSource};
 use tower_auth_test::{ScriptedResponse, ScriptedServer, run_until_idle};
 
-use crate::support::breakable_store::keyring;
+use crate::support::breakable_store::{BreakableStore, keyring};
 use crate::support::token_server::{ID, SECRET, URL};
 
 const TIME: Duration = Duration::from_secs(13);
@@ -55,18 +55,31 @@ async fn what_was_saved_is_loaded_with_its_age() {
 
 #[tokio::test(start_paused = true)]
 async fn one_process_at_a_time_has_the_lock_which_ends_with_a_dead_process() {
-    let store = MemoryStore::new();
-    let (one, other) = (shared(&store), shared(&store));
+    let store = BreakableStore::default();
+    let mortal = store.of_another_process();
+    let one = SharedLogin::new(mortal.clone(), keyring(), &login());
+    let other = SharedLogin::new(store, keyring(), &login());
     let held = lock(&one).await.unwrap();
     assert!(lock(&other).await.is_none());
     one.unlock(held).await.unwrap();
     let held = lock(&other).await.unwrap();
-    // A process that dies doesn't drop its lock.
-    std::mem::forget(held);
-    advance(TIME - Duration::from_millis(1)).await;
     assert!(lock(&one).await.is_none());
-    advance(Duration::from_millis(1)).await;
-    assert!(lock(&one).await.is_some());
+    other.unlock(held).await.unwrap();
+    // A process that dies releases nothing.
+    for (is_confirmed, end) in [(false, Duration::from_secs(3)), (true, TIME)] {
+        let held = lock(&one).await.unwrap();
+        if is_confirmed {
+            assert!(one.confirm(&held).await.unwrap());
+        }
+        mortal.kill();
+        sleep(end - Duration::from_millis(1)).await;
+        assert!(lock(&other).await.is_none());
+        sleep(Duration::from_millis(1)).await;
+        let next = lock(&other).await.unwrap();
+        other.unlock(next).await.unwrap();
+        mortal.wakes_up();
+        drop(held);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -75,8 +88,9 @@ async fn confirming_the_lock_extends_it_and_shows_that_it_was_lost() {
     let (one, other) = (shared(&store), shared(&store));
     let held = lock(&one).await.unwrap();
     for _ in 0..5 {
-        advance(TIME - Duration::from_secs(1)).await;
         assert!(one.confirm(&held).await.unwrap());
+        // The process stalls, and renews nothing.
+        advance(TIME - Duration::from_secs(1)).await;
     }
     advance(TIME).await;
     assert!(!one.confirm(&held).await.unwrap());

@@ -164,6 +164,10 @@ async fn without_metadata_anywhere_the_error_says_what_is_wrong_at_the_location(
     let error = fetch(&source(&web)).await.unwrap_err();
     assert!(error.is_reply(), "{error}");
     assert!(error.to_string().contains(HINTED), "{error}");
+    web.put(HINTED, Page::new(200).body("{}"));
+    let error = fetch(&source(&web)).await.unwrap_err();
+    assert!(error.is_config(), "{error}");
+    assert!(error.to_string().contains("has no `resource`"), "{error}");
     // If a well-known location has an outage, the error is transient.
     web.put(METADATA, Page::new(503));
     let error = fetch(&source(&web)).await.unwrap_err();

@@ -1,0 +1,71 @@
+//! Keeps the key of a query credential out of what the caller gets. Errors of reqwest contain the
+//! request's URL, and programs print errors.
+
+use std::error::Error as StdError;
+
+use super::auth_response::AuthResponse;
+use super::local_credential::SentToken;
+#[cfg(feature = "reqwest")]
+use super::reqwest_adapter::remove_query;
+use crate::error::BoxError;
+use crate::sanitize::{ErrorText, chain};
+use crate::token::issued_token::Credential;
+use crate::token::redact::Redactor;
+
+impl SentToken {
+    /// Returns an error of the inner service without the key.
+    ///
+    /// An error of reqwest loses the key's parameter from its URL. Any other error that shows the
+    /// key is replaced by its text, in which the key is redacted.
+    pub(super) fn error_without_key(&self, error: BoxError) -> BoxError {
+        match self.credential() {
+            Credential::Query(name, _) => without_key(error, name, self.token().secret()),
+            Credential::Header(..) | Credential::PerRequest(_) => error,
+        }
+    }
+
+    /// Returns a response whose URL doesn't contain the key. Clients put the URL of a response into
+    /// later errors, such as the error of a broken body.
+    pub(super) fn response_without_key<R>(&self, response: R) -> R
+    where
+        R: AuthResponse,
+    {
+        match self.credential() {
+            Credential::Query(name, _) => response.without_query(name),
+            Credential::Header(..) | Credential::PerRequest(_) => response,
+        }
+    }
+}
+
+#[cold]
+fn without_key(mut error: BoxError, name: &str, key: &str) -> BoxError {
+    #[cfg(feature = "reqwest")]
+    if let Some(url) = url_of(&mut *error) {
+        remove_query(url, name);
+    }
+    #[cfg(not(feature = "reqwest"))]
+    let _ = (&mut error, name);
+    let mut redactor = Redactor::default();
+    redactor.hide(key);
+    let is_shown = chain(&*error).any(|error| shows(error, &redactor));
+    match is_shown {
+        true => ErrorText::of(&*error, |text| redactor.redact(text)),
+        false => error,
+    }
+}
+
+fn shows(error: &(dyn StdError + 'static), redactor: &Redactor) -> bool {
+    redactor.finds_in(&error.to_string()) || redactor.finds_in(&format!("{error:?}"))
+}
+
+/// Returns the URL in an error of reqwest or of its middleware.
+#[cfg(feature = "reqwest")]
+fn url_of<'a>(
+    error: &'a mut (dyn StdError + Send + Sync + 'static),
+) -> Option<&'a mut reqwest::Url> {
+    #[cfg(feature = "reqwest-middleware")]
+    if error.is::<reqwest_middleware::Error>() {
+        return error.downcast_mut::<reqwest_middleware::Error>()?.url_mut();
+    }
+    error.downcast_mut::<reqwest::Error>()?.url_mut()
+}

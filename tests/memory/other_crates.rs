@@ -1,0 +1,119 @@
+//! The copies that other crates leave in memory, as the security page says.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::thread;
+
+use tokio::runtime::Builder;
+use tower::{Layer, ServiceExt};
+use tower_auth::oauth2::{Client, ClientCredentials};
+use tower_auth::{Reason, TokenSource};
+use tower_auth_freed::{FreedSecret, join_watch, watch};
+
+use crate::planted::{needles, secret, text};
+use crate::responses::{Answer, Sent, tokens};
+use crate::server::Server;
+use crate::watched::layer;
+
+/// Checks that there are copies, and that only these crates leave copies.
+#[track_caller]
+fn assert_left_by(crates: &[&str], found: &[FreedSecret]) {
+    assert!(
+        !found.is_empty(),
+        "no copy is left; change the security page"
+    );
+    for freed in found {
+        let function = freed.freed_by.first().map_or("", String::as_str);
+        let path = function.trim_start_matches("core::ptr::");
+        let path = path
+            .trim_start_matches("drop_in_place")
+            .trim_start_matches('<');
+        let mut crates = crates.iter();
+        assert!(crates.any(|it| path.starts_with(it)), "{freed}");
+    }
+}
+
+fn run(work: impl Future<Output = ()>) {
+    let mut builder = Builder::new_current_thread();
+    builder.on_thread_start(join_watch);
+    builder.enable_all().build().unwrap().block_on(work);
+}
+
+/// `serde_json` decodes a string with an escape in a buffer of its own.
+#[test]
+fn serde_json_leaves_strings_with_an_escape() {
+    // Some servers escape each slash (RFC 8259 §7).
+    fn escaped(sent: &Sent) -> Answer {
+        let mut answer = tokens(sent);
+        for frame in answer.frames.iter_mut().flatten() {
+            let json = String::from_utf8_lossy(frame).replace('/', "\\/");
+            *frame = json.into_bytes();
+        }
+        answer
+    }
+    let found = watch(needles(), || {
+        run(async {
+            let client = Client::new("https://id.example.com/token", "client", secret("client"));
+            let client = client.unwrap().transport(Server::new(escaped, 0));
+            let source = ClientCredentials::with_client(client);
+            source.fetch(Reason::First).await.unwrap();
+        });
+    });
+    assert_left_by(&["serde_json::"], &found);
+}
+
+/// hyper and reqwest copy headers and bodies into buffers.
+#[test]
+fn reqwest_leaves_what_it_sends_and_receives() {
+    let server = serve();
+    let found = watch(needles(), || {
+        run(async {
+            let client = Client::new(format!("http://{server}/token"), "client", secret("client"));
+            let source = ClientCredentials::with_client(client.unwrap().basic_auth());
+            let client =
+                layer(source).layer(reqwest::Client::builder().no_proxy().build().unwrap());
+            let url = format!("http://{server}/things").parse().unwrap();
+            let request = reqwest::Request::new(reqwest::Method::GET, url);
+            let response = client.oneshot(request).await.unwrap();
+            drop(response.bytes().await.unwrap());
+        });
+    });
+    assert_left_by(
+        &["hyper", "reqwest::", "http::", "bytes::", "tokio::"],
+        &found,
+    );
+}
+
+/// Starts a server that issues tokens, on threads that aren't watched.
+fn serve() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for connection in listener.incoming() {
+            thread::spawn(move || respond(connection.unwrap()));
+        }
+    });
+    address
+}
+
+fn respond(mut connection: TcpStream) {
+    let mut lines = BufReader::new(connection.try_clone().unwrap());
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        if lines.read_line(&mut line).unwrap() <= 2 {
+            break;
+        }
+        let line = line.to_ascii_lowercase();
+        if let Some(value) = line.strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+    }
+    lines.read_exact(&mut vec![0; length]).unwrap();
+    let token = format!(
+        r#"{{"access_token":"{}","expires_in":3600}}"#,
+        text("access")
+    );
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n", token.len());
+    write!(connection, "{head}connection: close\r\n\r\n{token}").unwrap();
+}
