@@ -2,7 +2,7 @@
 # Fuzzes the text that comes from other programs: runs the targets in `tests/fuzz/targets`, one after the other.
 #
 #   bash tests/fuzz/run.sh [minutes] [target…]    10 minutes for each target, unless you say otherwise
-#   bash tests/fuzz/run.sh --minimise [target…]   replaces the kept inputs by a small set with the same coverage
+#   bash tests/fuzz/run.sh --keep [target…]       adds to the kept inputs the smallest that reach more code
 #
 # Each run starts with the inputs in `tests/fuzz/corpus`, and with those that earlier runs found below the target
 # folder. An input that makes a target fail is kept in `tests/fuzz/artifacts`. To run this input again:
@@ -16,8 +16,8 @@ cargo fuzz --version >/dev/null 2>&1 || {
   exit 1
 }
 case "${1-}" in
---minimise) minutes= ;;
-*[!0-9]*) echo "usage: bash tests/fuzz/run.sh [minutes | --minimise] [target…]" >&2; exit 2 ;;
+--keep) minutes= ;;
+*[!0-9]*) echo "usage: bash tests/fuzz/run.sh [minutes | --keep] [target…]" >&2; exit 2 ;;
 *) minutes=${1:-10} ;;
 esac
 targets=("${@:2}")
@@ -33,10 +33,13 @@ if [ -z "$minutes" ]; then
   for target in "${targets[@]}"; do
     kept=tests/fuzz/corpus/$target merged=$out/merged/$target
     rm -rf "$merged"
-    mkdir -p "$merged" "$out/corpus/$target"
-    run "$target" "$merged" "$kept" "$out/corpus/$target" -- -set_cover_merge=1 -max_len=$longest
-    rm -f "$kept"/*
-    find "$merged" -type f -printf '%s %p\n' | sort -n | head -n $most | cut -d' ' -f2- | xargs -r cp -t "$kept"
+    mkdir -p "$out/corpus/$target" "$(dirname "$merged")"
+    cp -r "$kept" "$merged"
+    run "$target" "$merged" "$out/corpus/$target" -- -set_cover_merge=1 -max_len=$longest
+    for file in "$kept"/*; do rm "$merged/${file##*/}"; done
+    room=$((most - $(find "$kept" -type f | wc -l)))
+    [ $room -le 0 ] ||
+      find "$merged" -type f -printf '%s %p\n' | sort -n | sed -n "1,${room}s/^[0-9]* //p" | xargs -r cp -t "$kept"
   done
   exit
 fi

@@ -3,12 +3,14 @@
 
 use std::collections::VecDeque;
 use std::error::Error as _;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::future::Future;
 use std::sync::Mutex;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode};
+use serde::Deserializer as _;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 use tower_auth::Error;
 use tower_auth_test::{ScriptedResponse, ScriptedServer};
@@ -62,11 +64,41 @@ pub fn run<F: Future>(future: F) -> F::Output {
     runtime.block_on(future)
 }
 
-/// Returns the texts of these fields of a body that is a JSON object.
+/// Returns the text of a field of a JSON object. If the field occurs more than once, returns the last
+/// text. Unlike `Value`, accepts any number in the other fields, as the crate does.
+pub fn text_in(body: &[u8], name: &str) -> Option<String> {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    json.deserialize_map(Field { name }).ok().flatten()
+}
+
+struct Field<'a> {
+    name: &'a str,
+}
+
+impl<'de> Visitor<'de> for Field<'_> {
+    type Value = Option<String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut found = None;
+        while let Some(name) = map.next_key::<String>()? {
+            if name == self.name {
+                found = map.next_value::<Value>()?.as_str().map(str::to_owned);
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Returns the texts of these fields of a JSON object.
 pub fn secrets_in(body: &[u8], fields: &[&str]) -> Vec<String> {
-    let json: Value = serde_json::from_slice(body).unwrap_or_default();
-    let texts = fields.iter().filter_map(|field| json[field].as_str());
-    texts.map(str::to_owned).collect()
+    let texts = fields.iter().filter_map(|field| text_in(body, field));
+    texts.collect()
 }
 
 /// Checks that an error shows none of the planted secrets among these, and no text that harms a

@@ -7,10 +7,9 @@ use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use http::Response;
 use libfuzzer_sys::fuzz_target;
-use serde_json::Value;
 use tower_auth::oauth2::ClientCredentials;
 use tower_auth::{Reason, TokenSource};
-use tower_auth_fuzz::{CLIENT_SECRET, assert_harmless, run, server};
+use tower_auth_fuzz::{CLIENT_SECRET, assert_harmless, run, server, text_in};
 
 /// The longest body that the crate reads, coded and decoded.
 const LIMIT: usize = 64 * 1024;
@@ -43,8 +42,8 @@ fuzz_target!(|data: &[u8]| {
             .transport(server([response]));
     match run(source.fetch(Reason::First)) {
         Ok(token) => {
-            let json: Value = serde_json::from_slice(&decoded).unwrap();
-            assert_eq!(json["access_token"], token.secret());
+            let found = text_in(&decoded, "access_token");
+            assert_eq!(found.as_deref(), Some(token.secret()));
         }
         Err(error) => {
             assert_harmless(&error, &[CLIENT_SECRET]);

@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use tower_auth::oauth2::{Client, LoginLock, RefreshToken, RefreshTokenStore, SavedLogin};
 use tower_auth::{BoxError, Reason, TokenSource};
-use tower_auth_fuzz::{assert_harmless, responses, run, server};
+use tower_auth_fuzz::{assert_harmless, responses, run, server, text_in};
 
 #[derive(Clone)]
 struct Store(Arc<Mutex<String>>);
@@ -75,15 +75,14 @@ fn refresh_token_in(response: &Response<Bytes>) -> Option<String> {
     if !response.status().is_success() || response.headers().contains_key("content-encoding") {
         return None;
     }
-    let json: Value = serde_json::from_slice(response.body()).ok()?;
-    let text = json.as_object()?.get("refresh_token")?.as_str()?;
+    let text = text_in(response.body(), "refresh_token")?;
     let is_unambiguous = response
         .body()
         .windows(5)
         .filter(|it| it == b"fresh")
         .count()
         == 1;
-    (is_unambiguous && !text.is_empty()).then(|| text.to_owned())
+    (is_unambiguous && !text.is_empty()).then_some(text)
 }
 
 /// Returns whether a response that isn't a well-formed success may contain a refresh token.
