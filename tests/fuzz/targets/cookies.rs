@@ -73,6 +73,8 @@ fn test(data: &[u8]) -> Option<Corpus> {
             let before = api.requests().len();
             match layer.layer(api.clone()).oneshot(request).await {
                 Ok(_) => {}
+                // Otherwise, the error shows the password as a part of the address.
+                Err(_) if block.address.contains(PASSWORD) => {}
                 Err(error) => assert_harmless(error.downcast_ref::<Error>()?, &[PASSWORD]),
             }
             for sent in &api.requests()[before..] {

@@ -7,7 +7,7 @@ use libfuzzer_sys::{Corpus, fuzz_target};
 use serde_json::Value;
 use tower_auth::oauth2::{Client, ClientCredentials, ProtectedResource, Protection};
 use tower_auth::{Reason, TokenSource};
-use tower_auth_fuzz::{CLIENT_SECRET, assert_harmless, responses, run, server};
+use tower_auth_fuzz::{CLIENT_SECRET, assert_harmless, responses, run, server, split};
 
 const ISSUER: &str = "https://id.example.com/tenant";
 const API: &str = "https://api.example.com/v1/notes";
@@ -25,7 +25,10 @@ fuzz_target!(|data: &[u8]| -> Corpus {
     };
     let source = ProtectedResource::new(API, [ISSUER], build).unwrap();
     let source = source.transport(server.clone());
-    if let Err(error) = run(source.fetch(Reason::First)) {
+    // A response may contain the secret by chance.
+    if let Err(error) = run(source.fetch(Reason::First))
+        && split(data, CLIENT_SECRET.as_bytes()).len() == 1
+    {
         assert_harmless(&error, &[CLIENT_SECRET]);
     }
     let mut is_named = false;

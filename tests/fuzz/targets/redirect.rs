@@ -128,7 +128,10 @@ fn send(
         Ok(response) => response.extensions().get::<bool>().copied(),
         Err(error) => {
             let error: Box<Error> = error.downcast().unwrap();
-            assert_harmless(&error, &["planted-0"]);
+            // Otherwise, the error shows the token as a part of the address.
+            if !uri.to_string().contains("planted-0") {
+                assert_harmless(&error, &["planted-0"]);
+            }
             None
         }
     };
