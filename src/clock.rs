@@ -8,8 +8,6 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-#[cfg(target_os = "linux")]
-use rustix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 
 /// One reading of both clocks.
@@ -227,13 +225,13 @@ impl Clock {
 
     /// Reads only the wall clock, in nanoseconds since the Unix epoch, which costs half as much as
     /// both clocks. The wall clock continues while the machine is suspended. `None` for a custom
-    /// clock, which is read each time.
+    /// clock, which is read each time, and on systems without such a cheap wall clock.
     #[inline]
     pub(crate) fn wall_nanos(&self) -> Option<u64> {
         if self.custom.is_some() {
             None
         } else {
-            system_wall_nanos()
+            system::wall_nanos()
         }
     }
 
@@ -251,7 +249,7 @@ impl Clock {
     #[inline]
     pub fn now(&self) -> Moment {
         match &self.custom {
-            None => system_now(),
+            None => system::now(),
             Some(read) => read(),
         }
     }
@@ -370,55 +368,70 @@ fn system_start() -> Moment {
 #[cfg(feature = "tenants")]
 #[inline]
 pub(crate) fn monotonic_nanos() -> u64 {
-    #[cfg(target_os = "linux")]
-    {
+    system::monotonic_nanos()
+}
+
+/// Linux's coarse clocks, which the kernel keeps in a shared page: 6 ns instead of 23 ns. Their
+/// resolution is one kernel tick (1 to 10 ms), which is far smaller than every margin.
+#[cfg(all(target_os = "linux", not(tower_auth_portable)))]
+mod system {
+    use rustix::time::{ClockId, clock_gettime};
+
+    use super::Moment;
+
+    pub(super) fn now() -> Moment {
+        Moment {
+            monotonic: monotonic_nanos(),
+            wall: coarse(ClockId::RealtimeCoarse),
+        }
+    }
+
+    #[inline]
+    pub(super) fn monotonic_nanos() -> u64 {
         coarse(ClockId::MonotonicCoarse)
     }
-    #[cfg(not(target_os = "linux"))]
-    {
-        system_now().ticks()
+
+    #[inline]
+    pub(super) fn wall_nanos() -> Option<u64> {
+        let time = clock_gettime(ClockId::RealtimeCoarse);
+        // A time before 1970 becomes a time in the far future, so that the caller reads both clocks.
+        let seconds = time.tv_sec.cast_unsigned().wrapping_mul(1_000_000_000);
+        Some(seconds.wrapping_add(time.tv_nsec.cast_unsigned()))
+    }
+
+    #[inline]
+    fn coarse(clock: ClockId) -> u64 {
+        let time = clock_gettime(clock);
+        let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+        let rest = u64::try_from(time.tv_nsec).unwrap_or(0);
+        seconds.saturating_mul(1_000_000_000).saturating_add(rest)
     }
 }
 
-/// Reads the coarse clocks, which the kernel keeps in a shared page: 6 ns instead of 23 ns. Their
-/// resolution is one kernel tick (1 to 10 ms), which is far smaller than every margin.
-#[cfg(target_os = "linux")]
-fn system_now() -> Moment {
-    Moment {
-        monotonic: coarse(ClockId::MonotonicCoarse),
-        wall: coarse(ClockId::RealtimeCoarse),
-    }
-}
-
-#[cfg(target_os = "linux")]
-#[inline]
-fn system_wall_nanos() -> Option<u64> {
-    let time = clock_gettime(ClockId::RealtimeCoarse);
-    // A time before 1970 becomes a time in the far future, so that the caller reads both clocks.
-    let seconds = time.tv_sec.cast_unsigned().wrapping_mul(1_000_000_000);
-    Some(seconds.wrapping_add(time.tv_nsec.cast_unsigned()))
-}
-
-#[cfg(target_os = "linux")]
-#[inline]
-fn coarse(clock: ClockId) -> u64 {
-    let time = clock_gettime(clock);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    let rest = u64::try_from(time.tv_nsec).unwrap_or(0);
-    seconds.saturating_mul(1_000_000_000).saturating_add(rest)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn system_now() -> Moment {
+/// The clocks of the standard library, for all other systems.
+#[cfg(any(not(target_os = "linux"), tower_auth_portable))]
+mod system {
     use std::sync::OnceLock;
-    use std::time::Instant;
+    use std::time::{Duration, Instant, SystemTime};
 
-    static START: OnceLock<Instant> = OnceLock::new();
-    let start = START.get_or_init(Instant::now);
-    Moment::new(start.elapsed(), SystemTime::now())
-}
+    use super::Moment;
 
-#[cfg(not(target_os = "linux"))]
-fn system_wall_nanos() -> Option<u64> {
-    None
+    pub(super) fn now() -> Moment {
+        Moment::new(since_start(), SystemTime::now())
+    }
+
+    #[cfg(feature = "tenants")]
+    pub(super) fn monotonic_nanos() -> u64 {
+        super::nanos(since_start())
+    }
+
+    fn since_start() -> Duration {
+        static START: OnceLock<Instant> = OnceLock::new();
+        START.get_or_init(Instant::now).elapsed()
+    }
+
+    /// Reading the wall clock alone isn't cheaper here.
+    pub(super) fn wall_nanos() -> Option<u64> {
+        None
+    }
 }

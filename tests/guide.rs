@@ -4,7 +4,13 @@
 #[doc = include_str!("../src/docs/composing.md")]
 mod composing {}
 
-#[cfg(all(doctest, feature = "reqwest", feature = "tenants", feature = "tonic"))]
+#[cfg(all(
+    doctest,
+    feature = "reqwest",
+    feature = "serde",
+    feature = "tenants",
+    feature = "tonic"
+))]
 #[doc = include_str!("../src/docs/in_a_service.md")]
 mod in_a_service {}
 

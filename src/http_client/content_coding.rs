@@ -84,7 +84,7 @@ pub(crate) fn decode(
         return Ok(());
     }
     let is_gzip = codings.iter().all(|coding| is_gzip(coding));
-    let is_decodable = is_gzip && codings.len() <= MOST_CODINGS;
+    let is_decodable = is_gzip && (0..=MOST_CODINGS).contains(&codings.len());
     #[cfg(feature = "gzip")]
     if is_decodable {
         decode_gzip(codings.len(), body, limit)?;

@@ -43,6 +43,7 @@ impl LoginRequest {
         if user.is_empty() {
             return Err(Error::new(Kind::Config, "the user name is empty"));
         }
+        password.check_location()?;
         if password.is_empty_value() {
             return Err(Error::new(Kind::Config, "the password is empty"));
         }

@@ -59,6 +59,8 @@ pub use self::grants::authorization_request::AuthorizationRequest;
 #[cfg(feature = "authorization-code")]
 pub use self::grants::authorization_response::AuthorizationResponse;
 pub use self::grants::client_credentials::ClientCredentials;
+#[cfg(feature = "serde")]
+pub use self::grants::client_credentials_config::ClientCredentialsConfig;
 pub use self::grants::device_authorization::DeviceAuthorization;
 pub use self::grants::device_prompt::DevicePrompt;
 pub use self::grants::jwt_bearer::JwtBearer;

@@ -1,5 +1,7 @@
 //! Sources of tokens and of secrets.
 
+#[cfg(feature = "file")]
+pub(crate) mod file_access;
 pub(crate) mod secret_file;
 #[cfg(feature = "fleet")]
 pub(crate) mod store_key;
@@ -7,6 +9,9 @@ pub(crate) mod store_key;
 pub(crate) mod token_source;
 
 pub(crate) mod secret_source;
+
+#[cfg(feature = "serde")]
+mod secret_config;
 
 pub(crate) mod api_key;
 

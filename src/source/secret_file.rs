@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 #[cfg(feature = "file")]
 pub(crate) use written::{
-    FileLock, FileWrite, age_of, at, check, check_links, folder_of, open, resolve, with_suffix,
+    FileLock, FileWrite, at, check, check_links, folder_of, open, resolve, with_suffix,
 };
 
 /// The maximum size of a secret file, in bytes. Without a limit, a wrong path could fill the
@@ -54,11 +54,12 @@ mod written {
     use std::path::{Path, PathBuf};
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-    use std::time::Duration;
 
+    use same_file::Handle;
     use zeroize::Zeroizing;
 
     use crate::error::BoxError;
+    use crate::source::file_access::{foreign_owner, mode_of, owners_only, sync_folder};
 
     /// The maximum number of symbolic links on the way to a file. Linux follows at most 40.
     const MOST_LINKS: usize = 100;
@@ -189,9 +190,14 @@ mod written {
     /// Opens a file for reading. Returns `None` if there is no file. `remedy` says what to do with a
     /// file that other users may have used.
     pub(crate) fn open(path: &Path, remedy: &str) -> Result<Option<File>, BoxError> {
-        let mut options = OpenOptions::new();
-        options.read(true);
-        owners_only(&mut options);
+        open_with(&read_only(), path, remedy)
+    }
+
+    fn open_with(
+        options: &OpenOptions,
+        path: &Path,
+        remedy: &str,
+    ) -> Result<Option<File>, BoxError> {
         let file = match options.open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -201,20 +207,11 @@ mod written {
         Ok(Some(file))
     }
 
-    /// Makes a new file usable for its owner only. Doesn't follow a symbolic link, and doesn't wait
-    /// for the other end of a pipe.
-    fn owners_only(options: &mut OpenOptions) {
-        #[cfg(unix)]
-        {
-            use rustix::fs::OFlags;
-            use std::os::unix::fs::OpenOptionsExt;
-
-            let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-            options.mode(0o600);
-            options.custom_flags(i32::try_from(flags.bits()).unwrap_or_default());
-        }
-        #[cfg(not(unix))]
-        let _ = options;
+    fn read_only() -> OpenOptions {
+        let mut options = OpenOptions::new();
+        options.read(true);
+        owners_only(&mut options);
+        options
     }
 
     fn replace(path: &Path, parts: &[&[u8]]) -> Result<(), BoxError> {
@@ -255,7 +252,8 @@ mod written {
             }
             Ok(_) => {}
         }
-        let Some(file) = open(&next, remedy)? else {
+        // Windows syncs only files that are open for writing.
+        let Some(file) = open_with(read_only().write(true), &next, remedy)? else {
             return Ok(());
         };
         // Allocates the whole length, because a buffer that grows leaves copies in memory.
@@ -407,20 +405,6 @@ mod written {
         .into())
     }
 
-    /// Returns the file's owner and this process's user, if these two users differ.
-    #[cfg(unix)]
-    fn foreign_owner(found: &Metadata) -> Option<(u32, u32)> {
-        use std::os::unix::fs::MetadataExt;
-
-        let user = rustix::process::geteuid().as_raw();
-        (found.uid() != user).then_some((found.uid(), user))
-    }
-
-    #[cfg(not(unix))]
-    fn foreign_owner(_: &Metadata) -> Option<(u32, u32)> {
-        None
-    }
-
     /// Returns whether this user is root. In a user namespace, root may have another number, and
     /// owns the topmost folder.
     fn is_root(user: u32) -> bool {
@@ -430,63 +414,11 @@ mod written {
     }
 
     /// Returns whether `path` still leads to this file.
-    #[cfg(unix)]
     fn is_at(path: &Path, file: &File) -> io::Result<bool> {
-        use std::os::unix::fs::MetadataExt;
-
-        let ours = file.metadata()?;
-        match fs::metadata(path) {
-            Ok(found) => Ok((found.dev(), found.ino()) == (ours.dev(), ours.ino())),
+        match read_only().open(path) {
+            Ok(found) => Ok(Handle::from_file(found)? == Handle::from_file(file.try_clone()?)?),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
-        }
-    }
-
-    /// Returns `true`, because other systems don't remove a file that is open.
-    #[cfg(not(unix))]
-    fn is_at(_: &Path, _: &File) -> io::Result<bool> {
-        Ok(true)
-    }
-
-    /// Returns the time since the file's last change, by the clock of the file system. Returns
-    /// `None` if that clock was set back.
-    ///
-    /// The clock of this process may differ from the clock of the process that wrote the file. So
-    /// the file system sets the file's access time to its own current time.
-    #[cfg(unix)]
-    pub(crate) fn age_of(file: &File) -> Option<Duration> {
-        use rustix::fs::{Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, futimens};
-
-        let at = |tv_nsec| Timespec { tv_sec: 0, tv_nsec };
-        let touched = Timestamps {
-            last_access: at(UTIME_NOW),
-            last_modification: at(UTIME_OMIT),
-        };
-        futimens(file, &touched).ok()?;
-        let found = file.metadata().ok()?;
-        let (accessed, modified) = (found.accessed().ok()?, found.modified().ok()?);
-        accessed.duration_since(modified).ok()
-    }
-
-    /// Returns the time since the file's last change. Returns `None` if the clock was set back.
-    #[cfg(not(unix))]
-    pub(crate) fn age_of(file: &File) -> Option<Duration> {
-        let changed = file.metadata().ok()?.modified().ok()?;
-        std::time::SystemTime::now().duration_since(changed).ok()
-    }
-
-    /// Returns the permission bits. The mask `0o077` selects the bits of users other than the
-    /// owner. Returns 0 on platforms without modes.
-    fn mode_of(found: &Metadata) -> u32 {
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            found.permissions().mode() & 0o777
-        }
-        #[cfg(not(unix))]
-        {
-            let _ = found;
-            0
         }
     }
 
@@ -516,16 +448,5 @@ mod written {
             Some(folder) if folder != OsStr::new("") => folder,
             _ => Path::new("."),
         }
-    }
-
-    #[cfg(unix)]
-    fn sync_folder(folder: &Path) -> io::Result<()> {
-        File::open(folder)?.sync_all()
-    }
-
-    /// Does nothing on platforms other than Unix, because a folder can't be opened there.
-    #[cfg(not(unix))]
-    fn sync_folder(_: &Path) -> io::Result<()> {
-        Ok(())
     }
 }

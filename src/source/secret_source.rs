@@ -45,7 +45,14 @@ enum SecretLocation {
     Env(Arc<str>),
     File(Arc<Path>),
     Closure(ReadFn),
+    /// A configuration that says neither of a file nor of a variable.
+    #[cfg(feature = "serde")]
+    Misconfigured,
 }
+
+#[cfg(feature = "serde")]
+const MISCONFIGURED: &str = "the value is neither `{ file = \"/path\" }` nor `{ env = \"NAME\" }`; write one \
+                             of them instead of the secret itself";
 
 /// The minimum time before a secret is read again.
 pub(crate) const REREAD_EVERY: Duration = Duration::from_secs(60);
@@ -112,6 +119,8 @@ impl SecretSource {
             SecretLocation::Env(name) => from_env(name)?,
             SecretLocation::File(path) => from_file(path).await?,
             SecretLocation::Closure(read) => read().await.map_err(closure_error)?,
+            #[cfg(feature = "serde")]
+            SecretLocation::Misconfigured => return Err(wrong(MISCONFIGURED)),
         };
         if secret.expose_secret().is_empty() {
             return Err(wrong(format!("{self} is empty")));
@@ -119,11 +128,28 @@ impl SecretSource {
         Ok(secret)
     }
 
+    /// Makes a source that fails, because a configuration says neither of a file nor of a variable.
+    #[cfg(feature = "serde")]
+    pub(crate) fn misconfigured() -> Self {
+        Self {
+            location: SecretLocation::Misconfigured,
+        }
+    }
+
+    /// Fails if a configuration says neither of a file nor of a variable.
+    pub(crate) fn check_location(&self) -> Result<(), Error> {
+        #[cfg(feature = "serde")]
+        if matches!(self.location, SecretLocation::Misconfigured) {
+            return Err(Error::new(Kind::Config, MISCONFIGURED));
+        }
+        Ok(())
+    }
+
     /// Returns the secret if it is a fixed value.
     pub(crate) fn value(&self) -> Option<&SecretString> {
         match &self.location {
             SecretLocation::Value(secret) => Some(secret),
-            SecretLocation::Env(_) | SecretLocation::File(_) | SecretLocation::Closure(_) => None,
+            _ => None,
         }
     }
 
@@ -211,6 +237,8 @@ impl fmt::Display for SecretSource {
             SecretLocation::Env(name) => write!(f, "the variable {name}"),
             SecretLocation::File(path) => write!(f, "the file {}", path.display()),
             SecretLocation::Closure(_) => f.write_str("the secret of a closure"),
+            #[cfg(feature = "serde")]
+            SecretLocation::Misconfigured => f.write_str("a misconfigured secret"),
         }
     }
 }

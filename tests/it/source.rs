@@ -3,6 +3,8 @@
 
 mod api_key;
 mod bearer;
+#[cfg(feature = "serde")]
+mod secret_config;
 mod secret_source;
 #[cfg(feature = "fleet")]
 mod store_key;

@@ -14,6 +14,8 @@ mod settings_file;
 
 mod settings;
 
+mod file_access;
+
 mod store;
 
 mod warnings;

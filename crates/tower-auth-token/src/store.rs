@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::args::Args;
 use crate::failure::{Code, Failure};
-use crate::{variable, warnings};
+use crate::{file_access, variable, warnings};
 
 /// The name of the key in sealed tokens.
 const KEY_NAME: &str = "tower-auth-token";
@@ -49,10 +49,7 @@ pub(crate) fn open(args: &Args) -> Result<Option<Fleet>, Failure> {
 fn default_folder() -> Option<PathBuf> {
     let absolute = |path: &PathBuf| path.is_absolute();
     let cache = variable::path("XDG_CACHE_HOME").filter(absolute);
-    let cache = cache.or_else(|| match cfg!(windows) {
-        true => variable::path("LOCALAPPDATA"),
-        false => variable::path("HOME").map(|home| home.join(".cache")),
-    });
+    let cache = cache.or_else(file_access::cache_folder);
     Some(cache?.join("tower-auth-token"))
 }
 
@@ -78,7 +75,7 @@ fn own_key(folder: &Path) -> Result<Keyring, String> {
         }
         key => key.map_err(at)?,
     };
-    check_mode(&path)?;
+    file_access::check_key(&path)?;
     Keyring::new(KEY_NAME, key).map_err(|_| {
         let path = path.display();
         format!("{path}: not a key; remove the file, and the next run makes another key")
@@ -92,14 +89,7 @@ fn read(path: &Path) -> io::Result<SecretString> {
 
 /// Makes a key that only the user can read. If another process is faster, its key stays.
 fn make(folder: &Path, path: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::DirBuilderExt as _;
-        builder.mode(0o700);
-    }
-    builder.create(folder)?;
+    file_access::create_folder(folder)?;
 
     let mut bytes = Zeroizing::new([0; 32]);
     getrandom::fill(&mut *bytes).map_err(io::Error::other)?;
@@ -113,26 +103,4 @@ fn make(folder: &Path, path: &Path) -> io::Result<()> {
         Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error.error),
     }
-}
-
-/// Rejects a key that other users may read or change.
-#[cfg(unix)]
-fn check_mode(path: &Path) -> Result<(), String> {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    let at = |error: io::Error| format!("{}: {error}", path.display());
-    let mode = fs::metadata(path).map_err(at)?.permissions().mode() & 0o777;
-    if mode & 0o077 == 0 {
-        return Ok(());
-    }
-    let path = path.display();
-    Err(format!(
-        "{path}: other users may access the key (mode {mode:04o}); remove the file, and the next run \
-         makes another key"
-    ))
-}
-
-#[cfg(not(unix))]
-fn check_mode(_: &Path) -> Result<(), String> {
-    Ok(())
 }

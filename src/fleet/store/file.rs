@@ -9,7 +9,8 @@ use zeroize::Zeroizing;
 
 use super::token_store::{LIMIT, Lease, StoredValue, TokenStore, check_length};
 use crate::error::BoxError;
-use crate::source::secret_file::{self, FileLock, FileWrite, age_of, at, off_the_runtime};
+use crate::source::file_access::{age_of, create_folder};
+use crate::source::secret_file::{self, FileLock, FileWrite, at, off_the_runtime};
 
 /// Shares tokens between the processes of one user on one machine, such as command-line tools and
 /// timer jobs.
@@ -20,8 +21,8 @@ use crate::source::secret_file::{self, FileLock, FileWrite, age_of, at, off_the_
 /// file `<key>.token.next` and synced to disk. This file then replaces the old file atomically. After
 /// `kill -9`, the next process with the lease completes the save or removes that file.
 ///
-/// Tokens expire by the clock of the file system, which all processes share. So the clocks of the
-/// processes may differ.
+/// On Unix, tokens expire by the clock of the file system, which all processes share. So the clocks
+/// of the processes may differ. On other systems, tokens expire by the clock of each process.
 ///
 /// The store creates the folder at first use. The folder should be on a local disk, because some
 /// network file systems don't support locks.
@@ -31,6 +32,10 @@ use crate::source::secret_file::{self, FileLock, FileWrite, age_of, at, off_the_
 /// On Unix, the store rejects a folder or a file that another user owns or may access. The mode of
 /// the folder must be 0700 or stricter; the mode of a file must be 0600 or stricter. The store also
 /// rejects a path with a symbolic link in a folder in which other users may make links.
+///
+/// Systems other than Unix have no such owners and modes, so the store checks neither these nor links
+/// there. A new file gets the rights of the folder. Choose a folder that only the user can access,
+/// such as a folder in the user's profile.
 ///
 /// # Example
 ///
@@ -235,14 +240,7 @@ fn locked(folder: &Path, path: &Path) -> Result<Option<FileLock>, BoxError> {
 
 /// Creates the folder. If the folder already exists, checks the folder's owner.
 fn create(folder: &Path) -> Result<(), BoxError> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::DirBuilderExt;
-        builder.mode(0o700);
-    }
-    builder.create(folder).map_err(|error| at(folder, &error))?;
+    create_folder(folder).map_err(|error| at(folder, &error))?;
     exists(folder).map(drop)
 }
 

@@ -60,6 +60,7 @@ impl ClientAuth {
     /// Creates a confidential client. Rejects an empty secret, which usually comes from an unset
     /// variable.
     pub(crate) fn confidential(id: String, secret: SecretSource) -> Result<Self, Error> {
+        secret.check_location()?;
         if secret.is_empty_value() {
             let message = "the client secret is empty; use `Client::public` for a client that \
                            has none";

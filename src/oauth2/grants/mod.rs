@@ -26,6 +26,12 @@ pub(crate) mod user_login;
 
 pub(crate) mod client_credentials;
 
+#[cfg(feature = "serde")]
+mod config_fields;
+
+#[cfg(feature = "serde")]
+pub(crate) mod client_credentials_config;
+
 #[cfg(feature = "authorization-code")]
 pub(crate) mod pkce;
 

@@ -8,9 +8,10 @@ use secrecy::{ExposeSecret, SecretString};
 use super::login_record::LoginRecord;
 use super::refresh_store::{LoginLock, RefreshTokenStore, SavedLogin};
 use crate::error::BoxError;
-use crate::source::secret_file::{self, FileLock, age_of, at, off_the_runtime, with_suffix};
+use crate::source::file_access::age_of;
+use crate::source::secret_file::{self, FileLock, at, off_the_runtime, with_suffix};
 
-/// Keeps a login in a file that only the file's owner may use (mode 0600). Use this store for
+/// Keeps a login in a file that, on Unix, only the file's owner may use (mode 0600). Use this store for
 /// command-line tools, and for services on one machine. All processes of the owner may share the
 /// file.
 ///
@@ -20,7 +21,8 @@ use crate::source::secret_file::{self, FileLock, age_of, at, off_the_runtime, wi
 ///   file contains the complete old login or the complete new login. After `kill -9`, the next
 ///   process with the lock completes the save or removes `<name>.next`.
 /// - If the path is a symbolic link, the store uses the file that the link leads to.
-/// - The age of the login is measured by the clock of the file system.
+/// - On Unix, the age of the login is measured by the clock of the file system. On other systems, the
+///   clock of this process measures the age.
 ///
 /// The folder must exist, and the process must be able to create files in it. The folder should be
 /// on a local disk, because some network file systems don't support locks.
@@ -35,6 +37,10 @@ use crate::source::secret_file::{self, FileLock, age_of, at, off_the_runtime, wi
 /// - a file that another user owns
 /// - a file that other users may read or write, because these users may know the refresh token
 /// - a path with a symbolic link of another user, or in a folder in which other users may make links
+///
+/// Systems other than Unix have no such owners and modes, so the store checks neither these nor links
+/// there. A new file gets the rights of its folder. Choose a folder that only the user can access,
+/// such as a folder in the user's profile.
 ///
 /// # Example
 ///

@@ -3,6 +3,8 @@
 #[cfg(feature = "authorization-code")]
 mod authorization_code;
 mod client_credentials;
+#[cfg(feature = "serde")]
+mod client_credentials_config;
 mod device_authorization;
 mod id_tokens;
 mod jwt_bearer;

@@ -46,7 +46,7 @@ mod origin;
 #[allow(dead_code)]
 #[path = "../../../src/quota.rs"]
 mod quota;
-#[allow(dead_code)]
+#[allow(dead_code, unused_imports)]
 #[path = "../../../src/sanitize.rs"]
 mod sanitize;
 
@@ -86,6 +86,7 @@ mod token {
     pub(crate) mod per_request;
     pub(crate) mod place;
     pub(crate) mod request_head;
+    pub(crate) mod secret_json;
 }
 
 /// The sentence that a scenario proves, and the function that runs the scenario.

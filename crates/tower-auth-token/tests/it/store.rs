@@ -151,7 +151,7 @@ async fn without_a_home_folder_the_program_warns_and_prints_a_token() {
     run.warns("HOME isn't set", "token-1");
 }
 
-#[cfg(unix)]
+#[cfg(all(unix, not(tower_auth_portable)))]
 mod unix {
     use std::fs::{self, Permissions};
     use std::os::unix::fs::PermissionsExt as _;

@@ -147,6 +147,33 @@ async fn private_key_jwt_signs_or_shows_what_its_platform_has_signed() {
 }
 
 #[tokio::test]
+async fn configuration_is_toml_and_json_and_variables_in_this_order() {
+    let run = example("configuration").run().await;
+    run.succeeded();
+    assert!(run.line("200 OK").starts_with("200 OK: "));
+    assert!(
+        run.has("The scope was \"read:notes write:notes\"."),
+        "{run:?}"
+    );
+    run.leaks_nothing(&["for-loopback-only"]);
+
+    let run = example("configuration").env("APP_NOTES__SCOPE", "read:notes");
+    let run = run.run().await;
+    run.succeeded();
+    assert!(run.has("The scope was \"read:notes\"."), "{run:?}");
+    for (variable, told) in [
+        ("APP_NOTES__SCOPES", "did you mean `scope`?"),
+        ("APP_NOTES__CLIENT_SECRET", "could not read `client_secret`"),
+    ] {
+        let run = example("configuration").env(variable, "planted-secret");
+        let run = run.run().await;
+        run.failed();
+        assert!(run.stderr.contains(told), "{run:?}");
+        run.leaks_nothing(&["planted-secret"]);
+    }
+}
+
+#[tokio::test]
 async fn token_exchange_fetches_its_own_token_once_and_exchanges_it_for_each_service() {
     let run = example("token_exchange").run().await;
     run.succeeded();

@@ -46,7 +46,7 @@ async fn foreign(store: &FileStore) -> String {
 }
 
 /// Makes each call on a store that refuses its folder, and returns the errors.
-#[cfg(unix)]
+#[cfg(all(unix, not(tower_auth_portable)))]
 async fn refusals(store: &FileStore) -> [String; 3] {
     let lease = Lease::new(0);
     [
@@ -78,7 +78,7 @@ async fn nothing_is_left_but_the_token_and_its_lock() {
     assert_eq!(files, [lock(&store), token(&store)]);
 }
 
-#[cfg(unix)]
+#[cfg(all(unix, not(tower_auth_portable)))]
 fn mode(path: &Path) -> u32 {
     use std::os::unix::fs::PermissionsExt;
     fs::metadata(path).unwrap().permissions().mode() & 0o777
@@ -90,7 +90,7 @@ fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-#[cfg(unix)]
+#[cfg(all(unix, not(tower_auth_portable)))]
 #[tokio::test]
 async fn what_is_made_is_its_owners_only() {
     let (_folder, store) = store();
@@ -101,7 +101,7 @@ async fn what_is_made_is_its_owners_only() {
     assert_eq!(mode(&lock(&store)), 0o600);
 }
 
-#[cfg(unix)]
+#[cfg(all(unix, not(tower_auth_portable)))]
 #[tokio::test]
 async fn a_folder_that_others_may_use_is_refused() {
     let (_folder, store) = store();
@@ -119,7 +119,7 @@ async fn a_folder_that_others_may_use_is_refused() {
     assert_eq!(load(&store).await.as_deref(), Some(&b"planted"[..]));
 }
 
-#[cfg(unix)]
+#[cfg(all(unix, not(tower_auth_portable)))]
 #[tokio::test]
 async fn a_file_that_others_may_use_is_refused_and_the_next_token_mends_it() {
     let (_folder, store) = store();
@@ -147,7 +147,7 @@ async fn a_file_that_others_may_use_is_refused_and_the_next_token_mends_it() {
 
 /// Only root can give files to other users. If the user isn't root, the test links to a file of
 /// root instead.
-#[cfg(unix)]
+#[cfg(all(unix, not(tower_auth_portable)))]
 #[tokio::test]
 async fn what_belongs_to_somebody_else_is_refused() {
     use std::os::unix::fs::{MetadataExt, chown, symlink};
@@ -233,7 +233,6 @@ async fn a_file_that_is_too_long_is_not_read_and_the_next_token_replaces_it() {
     assert_eq!(load(&store).await.as_deref(), Some(&b"next"[..]));
 }
 
-#[cfg(unix)]
 #[tokio::test]
 async fn the_remaining_time_comes_from_the_file_system_and_not_from_a_clock_of_the_reader() {
     let (_folder, store) = store();
@@ -257,7 +256,6 @@ async fn the_remaining_time_comes_from_the_file_system_and_not_from_a_clock_of_t
     assert_eq!(remaining().await, Some(Duration::ZERO));
 }
 
-#[cfg(unix)]
 #[tokio::test]
 async fn a_lock_file_that_was_removed_is_a_lost_lease() {
     let (_folder, store) = store();
@@ -444,7 +442,7 @@ async fn kill_9_during_a_save_leaves_nothing() {
 }
 
 /// With a link, another user could choose the folder. The sticky bit doesn't prevent this.
-#[cfg(unix)]
+#[cfg(all(unix, not(tower_auth_portable)))]
 #[tokio::test]
 async fn a_folder_behind_a_link_that_others_could_have_made_is_refused() {
     let (folder, own) = store();

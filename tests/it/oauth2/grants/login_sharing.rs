@@ -834,7 +834,7 @@ async fn a_fetch_may_take_as_long_as_the_lock_and_the_request() {
 }
 
 /// A fleet without its store must not use a one-time grant, even if two processes share the login.
-#[cfg(all(feature = "file", unix))]
+#[cfg(all(feature = "file", unix, not(tower_auth_portable)))]
 #[tokio::test(flavor = "current_thread")]
 async fn a_fleet_whose_folder_others_may_use_sends_no_refresh_token_twice() {
     use std::os::unix::fs::PermissionsExt;

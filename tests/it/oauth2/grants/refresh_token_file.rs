@@ -72,7 +72,7 @@ async fn an_empty_file_holds_none() {
     assert_eq!(load(&file).await, None);
 }
 
-#[cfg(unix)]
+#[cfg(all(unix, not(tower_auth_portable)))]
 #[tokio::test]
 async fn only_its_owner_may_use_the_file_and_one_that_others_may_use_is_refused() {
     use std::os::unix::fs::PermissionsExt;
@@ -291,7 +291,6 @@ async fn one_process_at_a_time_has_the_lock() {
 }
 
 /// Another process can lock a new lock file, so this process has no lock any more.
-#[cfg(unix)]
 #[tokio::test]
 async fn a_lock_whose_file_was_removed_is_lost() {
     let folder = folder();
@@ -370,7 +369,7 @@ async fn the_age_counts_from_the_save() {
 }
 
 /// With a link, another user could choose the file. The sticky bit doesn't prevent this.
-#[cfg(unix)]
+#[cfg(all(unix, not(tower_auth_portable)))]
 #[tokio::test]
 async fn a_link_that_others_could_have_made_is_refused() {
     use std::os::unix::fs::symlink;
@@ -403,7 +402,7 @@ async fn a_link_that_others_could_have_made_is_refused() {
 }
 
 /// The user's own link leads to a folder in which others may make links.
-#[cfg(unix)]
+#[cfg(all(unix, not(tower_auth_portable)))]
 #[tokio::test]
 async fn a_link_behind_a_link_is_checked_too() {
     use std::os::unix::fs::symlink;
@@ -432,7 +431,7 @@ async fn a_link_behind_a_link_is_checked_too() {
 }
 
 /// The folder's owner may make links in it, whatever its mode. Only root can give links to others.
-#[cfg(unix)]
+#[cfg(all(unix, not(tower_auth_portable)))]
 #[tokio::test]
 async fn a_link_of_another_user_is_refused() {
     use std::os::unix::fs::{MetadataExt, lchown, symlink};
@@ -497,7 +496,7 @@ async fn a_link_in_place_of_the_successor_is_not_followed() {
     assert_eq!(fs::read_to_string(&target).unwrap(), "target\n");
 }
 
-#[cfg(unix)]
+#[cfg(all(unix, not(tower_auth_portable)))]
 #[tokio::test]
 async fn what_is_no_file_is_refused_and_does_not_hang() {
     let folder = folder();
@@ -512,7 +511,7 @@ async fn what_is_no_file_is_refused_and_does_not_hang() {
 }
 
 /// Only root can give files to other users. If the user isn't root, the test uses a file of root.
-#[cfg(unix)]
+#[cfg(all(unix, not(tower_auth_portable)))]
 #[tokio::test]
 async fn a_file_of_another_user_is_refused() {
     use std::os::unix::fs::{MetadataExt, chown};
@@ -590,7 +589,7 @@ async fn a_process_that_may_only_read_is_told_what_it_lacks() {
     set_mode(folder.path(), 0o700);
 }
 
-#[cfg(unix)]
+#[cfg(all(unix, not(tower_auth_portable)))]
 #[tokio::test]
 async fn a_link_in_place_of_the_lock_is_not_followed() {
     let folder = folder();

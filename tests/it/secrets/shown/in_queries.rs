@@ -86,7 +86,7 @@ async fn an_error_of_reqwest_loses_the_key_and_keeps_the_rest_of_its_url() {
     });
     let looping = looping.serve().await.unwrap();
     let found = errors(client.clone(), &looping.url("/?page=2")).await;
-    check(&found, |error| error.is_redirect());
+    check(&found, reqwest::Error::is_redirect);
 
     for (response, kind) in [
         (
