@@ -2,7 +2,7 @@
 # Installs what the tests need, and runs every required check. Stops at the first check that fails.
 #
 #   bash tests/run.sh           all checks and tests; prints the seconds that each step took
-#   bash tests/run.sh --soak    slow checks that rarely find anything: Miri, repeated tests, large runs, measurements
+#   bash tests/run.sh --soak    slow checks that rarely find anything: Miri, repeated tests, fuzzing, large runs, measurements
 #
 # Needs root only to install missing system packages.
 set -euo pipefail
@@ -231,6 +231,9 @@ if [ -n "$soak" ]; then
   cargo publish --locked --quiet --dry-run --allow-dirty \
     --package tower-auth --package tower-auth-test --package tower-auth-token
 
+  step "fuzzing: 1 min for each target"
+  if cargo fuzz --version >/dev/null 2>&1; then bash tests/fuzz/run.sh 1; else echo "skipped: cargo-fuzz is missing"; fi
+
   step "benches"
   cargo bench --locked -p tower-auth-benches
 
@@ -245,6 +248,7 @@ fi
 step "format"
 cargo fmt --all --check
 cargo fmt --manifest-path benches/peers/Cargo.toml --check
+cargo fmt --manifest-path tests/fuzz/Cargo.toml --check
 
 # `cargo clippy` would compile everything again, only to lint it. With Clippy's driver as the compiler, the steps below
 # lint what they build, which is every target of the workspace. `cargo clippy -- -D warnings` sets the same variables.

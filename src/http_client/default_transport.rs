@@ -163,6 +163,26 @@ mod tests {
         assert_eq!(TRIES.load(Ordering::Relaxed), 2);
     }
 
+    /// Otherwise, a login could fail after the user has logged in.
+    #[cfg(all(feature = "reqwest", feature = "authorization-code"))]
+    #[test]
+    fn both_clients_are_made_before_a_login() {
+        fn make() -> Result<DynTransport, Error> {
+            Ok(DynTransport::default())
+        }
+        fn fail() -> Result<DynTransport, Error> {
+            Err(Error::new(Kind::Config, "no root certificates"))
+        }
+        let is_ready = |direct, proxied| {
+            let (direct, proxied) = (
+                DynTransport::made_by(direct),
+                DynTransport::made_by(proxied),
+            );
+            ByHost { direct, proxied }.prepare().is_ok()
+        };
+        assert!(is_ready(make, make) && !is_ready(fail, make) && !is_ready(make, fail));
+    }
+
     #[test]
     fn first_requests_at_once_make_one_client() {
         static MADE: AtomicUsize = AtomicUsize::new(0);

@@ -7,7 +7,8 @@ use axum::Router;
 use axum::response::Redirect;
 use axum::routing::get;
 use futures_util::stream;
-use http::{HeaderMap, Response, StatusCode, Uri, Version};
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Uri, Version};
 use http_body::Frame;
 use http_body_util::StreamBody;
 use reqwest::redirect::Policy;
@@ -62,6 +63,18 @@ async fn requests_are_executed_as_by_reqwests_client_and_on_any_task() {
     let response = tokio::spawn(executed).await.unwrap().unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(response.text().await.unwrap(), "accepted");
+}
+
+#[tokio::test]
+async fn a_request_with_the_callers_own_credential_is_sent_unchanged() {
+    let scenario = Scenario::new().await;
+    scenario.api.accept_only("callers-own");
+    let mut request = post(scenario.url("/things"), "hello");
+    let own = HeaderValue::from_static("Bearer callers-own");
+    request.headers_mut().insert(AUTHORIZATION, own);
+    let client = scenario.layer.layer(http1());
+    let response = client.execute(request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
 }
 
 #[tokio::test]

@@ -111,6 +111,12 @@ async fn each_way_to_say_it_is_understood_with_a_token_and_with_a_refusal() {
         &[("default", None, 50, None)],
     )
     .await;
+    // Only the first part is the name.
+    says(
+        &[("ratelimit", r#""default";"later";r=50"#)],
+        &[("default", None, 50, None)],
+    )
+    .await;
     says(
         &[("ratelimit", "limit=100, remaining=50, reset=5")],
         &[("ratelimit", Some(100), 50, Some(5))],
@@ -170,9 +176,11 @@ async fn what_cannot_be_understood_is_as_if_it_was_not_said() {
             "b=per_hour;r=99999999999999999999999",
         ),
         ("ratelimit", "r=50;t=30"),
+        ("ratelimit", ";r=50;t=30"),
         ("ratelimit", "remaining=all"),
         ("ratelimit", ""),
         ("x-ratelimit-remaining", "NaN"),
+        ("x-ratelimit-remaining", "+5"),
         ("x-ratelimit-remaining", ""),
         ("x-ratelimit-limit", "10"),
     ] {

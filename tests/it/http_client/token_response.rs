@@ -444,6 +444,19 @@ async fn a_secret_that_the_server_echoes_is_redacted() {
     }
 }
 
+/// Some servers write the digits of an escape in lower case.
+#[tokio::test]
+async fn a_secret_is_redacted_whatever_the_case_of_its_escapes() {
+    for echo in ["Up%2FDown%3AEnd", "Up%2fDown%3aEnd"] {
+        let body = json!({"error": format!("no:{echo}")});
+        let source = ClientCredentials::new(URL, ID, "Up/Down:End")
+            .unwrap()
+            .transport(TokenServer::new(400, body.to_string()).transport());
+        let error = source.fetch(Reason::First).await.unwrap_err();
+        assert_eq!(error.code(), Some("no:[redacted]"), "{echo}");
+    }
+}
+
 #[tokio::test]
 async fn a_secret_that_is_one_only_when_it_is_cleaned_is_redacted() {
     for space in ["\n", "\u{7}", "\u{85}", "\u{202e}"] {

@@ -14,12 +14,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::header::{AUTHORIZATION, COOKIE, HOST, LOCATION};
-use http::{HeaderMap, Request, Response, StatusCode, Uri};
+use http::{Extensions, HeaderMap, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use tower::util::BoxCloneService;
 use tower::{Layer, ServiceExt};
 use tower_auth::cache::Clock;
 use tower_auth::challenge::{Challenge, StepUpChallenge};
+use tower_auth::layer::AuthResponse;
 use tower_auth::{AuthLayer, BoxError, Error, NotReplayed, Reason, Token, TokenSource};
 use tower_auth_test::{ScriptedSource, run_until_idle};
 use tower_service::Service;
@@ -739,6 +740,43 @@ async fn the_users_way_comes_before_what_the_response_says() {
         run_until_idle().await;
         assert_eq!(source.tokens_issued() == 2, is_own, "{said} {known:?}");
     }
+}
+
+/// A response of a client that doesn't record who sent it.
+struct Anonymous(Answer);
+
+impl AuthResponse for Anonymous {
+    fn status(&self) -> StatusCode {
+        self.0.status()
+    }
+
+    fn headers(&self) -> &HeaderMap {
+        self.0.headers()
+    }
+
+    fn extensions(&self) -> &Extensions {
+        self.0.extensions()
+    }
+
+    fn extensions_mut(&mut self) -> &mut Extensions {
+        self.0.extensions_mut()
+    }
+}
+
+#[tokio::test]
+async fn a_response_type_without_an_origin_is_of_the_requests_own_origin() {
+    let source = ScriptedSource::default();
+    let layer = AuthLayer::new(source.clone()).only_to([API]).unwrap();
+    let answered = tower::service_fn(|request: Sent| async move {
+        let is_new = request.headers()[AUTHORIZATION] == "Bearer token-2";
+        Ok::<_, Infallible>(Anonymous(status(if is_new { 200 } else { 401 })))
+    });
+    let request = Request::get(API).body(Full::default()).unwrap();
+    let response = layer.layer(answered).oneshot(request).await.unwrap();
+    assert_eq!(
+        (response.status().as_u16(), source.tokens_issued()),
+        (200, 2)
+    );
 }
 
 /// Such a response comes, for example, from a test or from a middleware with a cache.

@@ -55,6 +55,7 @@ async fn a_token_without_other_fields_has_none() {
     for body in [
         json!({"access_token": "t"}),
         json!({"access_token": "t", "id_token": "", "refresh_token": 7.5}),
+        json!({"access_token": "t", "id_token": "", "refresh_token": ""}),
     ] {
         let token = fetch(200, body.to_string()).await;
         let token = token.unwrap_or_else(|_| Token::bearer("t").unwrap());

@@ -162,6 +162,31 @@ fn an_abandoned_refresh_is_started_again_at_once() {
 }
 
 #[test]
+fn a_refused_token_is_not_served_after_its_fetch_was_abandoned() {
+    for is_refreshing in [false, true] {
+        let (cache, mut fetches, clock) = set_up();
+        let dropped_runtime = runtime();
+        let _unanswered = dropped_runtime.block_on(async {
+            let token = stale(&cache, &mut fetches, &clock).await;
+            if is_refreshing {
+                cache.token().await.unwrap();
+            }
+            cache.reject(&token);
+            let _waiting = tokio::spawn(cache.token());
+            fetches.next().await
+        });
+        drop(dropped_runtime);
+        runtime().block_on(async {
+            let caller = tokio::spawn(cache.token());
+            let fetch = fetches.next().await;
+            assert_eq!(fetch.reason(), Reason::Refused);
+            fetch.issue("second");
+            assert_eq!(caller.await.unwrap().unwrap().secret(), "second");
+        });
+    }
+}
+
+#[test]
 fn an_abandoned_refresh_is_not_waited_for_when_its_token_has_expired() {
     let (cache, mut fetches, clock) = set_up();
     let dropped_runtime = runtime();

@@ -45,6 +45,7 @@ fn check<B: Teed>(script: &Script, polls: usize, is_dropped: bool, limit: usize)
             assert_eq!(second.size_hint().upper(), hint.upper());
         }
         assert_eq!(Told::read_all(&mut second), original);
+        assert!(second.is_end_stream());
     }
     if let Some(first) = &mut first {
         if was_overtaken {
