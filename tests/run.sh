@@ -2,7 +2,7 @@
 # Installs what the tests need, and runs every required check. Stops at the first check that fails.
 #
 #   bash tests/run.sh           all checks and tests; prints the seconds that each step took
-#   bash tests/run.sh --soak    slow checks that rarely find anything: Miri, repeated tests, fuzzing, large runs, measurements
+#   bash tests/run.sh --soak    slow checks that rarely find anything: Miri, repeated tests, fuzzing, large runs
 #
 # Needs root only to install missing system packages.
 set -euo pipefail

@@ -17,7 +17,7 @@ cargo fuzz --version >/dev/null 2>&1 || {
 }
 case "${1-}" in
 --keep) minutes= ;;
-*[!0-9]*) echo "usage: bash tests/fuzz/run.sh [minutes | --keep] [target…]" >&2; exit 2 ;;
+*[!0-9]* | 0*) echo "usage: bash tests/fuzz/run.sh [minutes | --keep] [target…]" >&2; exit 2 ;;
 *) minutes=${1:-10} ;;
 esac
 targets=("${@:2}")
