@@ -94,7 +94,7 @@
 //! | `metrics` | counters, gauges and histograms through the `metrics` facade: see [`docs::watching`] |
 //! | `reqwest-middleware` | [`layer::AuthMiddleware`] (so `reqwest` too): the layer in a chain of `reqwest-middleware` |
 //! | `gzip` | [compressed responses](oauth2::Transport#content-codings) of token endpoints, logins and metadata |
-//! | `serde` | [`oauth2::ClientCredentialsConfig`]: settings from a configuration; [`SecretSource`] and [`Origin`] in it |
+//! | `serde` | [`oauth2::ClientCredentialsConfig`]: settings from a configuration; also reads [`SecretSource`] and [`Origin`] |
 //! | `tower-http` | the origin of responses that tower-http's `FollowRedirect` returns |
 //! | `full` | all features |
 //!

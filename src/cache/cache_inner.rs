@@ -22,10 +22,10 @@ tokio::task_local! {
     static CALLER: Arc<CacheInner>;
 }
 
-/// Lets a source report to the cache that calls it: something is shut out because of what a server
-/// said.
+/// Reports that a source doesn't use something that a server named. The cache that calls the source
+/// logs the report.
 pub(crate) fn shut_out(why: impl Into<Message>) {
-    // Without a cache, there is no name for the event.
+    // Without a calling cache, the report is dropped, because each event names a cache.
     let reported = CALLER.try_with(|cache| cache.telemetry.shut_out(why));
     reported.unwrap_or_default();
 }

@@ -92,9 +92,9 @@ impl ExpiryPolicy {
             Deadlines {
                 latest_refresh_at: from.plus(left.saturating_sub(lead)),
                 refresh_at: from.plus(left.saturating_sub(before)),
-                // A token that arrives within its margin was last servable in the past. A token with
-                // exactly the margin left is still served. But without a margin, a token isn't
-                // served at its expiry.
+                // This moment is in the past for a token that arrives within its margin. A token
+                // with exactly the margin left is still served. With a margin of zero, a token
+                // isn't served at its expiry.
                 unserved_from: from.plus(left).minus(margin.saturating_sub(INSTANT)),
                 expires_at: from.plus(left),
             }
@@ -319,8 +319,8 @@ impl CachedToken {
         self.deadlines.map(|deadlines| deadlines.latest_refresh_at)
     }
 
-    /// Returns how long the token will be served; `None` if it never expires. After this time, the
-    /// token is served for the last time.
+    /// Returns the time until the last moment at which the token is served; `None` if the token
+    /// never expires.
     pub(crate) fn served_for(&self, now: Moment) -> Option<Duration> {
         let expired_in = self.expired_in(now)?;
         Some(expired_in.saturating_sub(INSTANT))

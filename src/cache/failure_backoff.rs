@@ -10,8 +10,9 @@ const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(60);
 /// The wait after a permanent error. Such an error lasts until a person changes a setting.
 const PERMANENT: Duration = Duration::from_secs(60);
-/// The wait after an error that requires a login, if callers have no token meanwhile. The next fetch
-/// costs little: the source looks for a new login in its store, and sends nothing for the old login.
+/// The wait after an error that requires a login, if callers have no token. The next fetch costs
+/// little: the source only looks for a new login in its store. The source doesn't send the old
+/// login again.
 const LOGIN_REQUIRED: Duration = Duration::from_secs(5);
 /// The longest wait that a server's `Retry-After` can cause. A server that asks for 1 h may be
 /// wrong, so the cache tries again earlier.

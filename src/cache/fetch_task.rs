@@ -70,7 +70,8 @@ pub(crate) fn has_timer() -> bool {
 struct FetchTask {
     inner: Arc<CacheInner>,
     start: Option<FetchStart>,
-    /// Not the current span: where the subscriber has disabled this span, that is a caller's.
+    /// The span of the fetch. If the subscriber has disabled this span, `Span::current` returns a
+    /// caller's span instead.
     span: Span,
 }
 

@@ -56,7 +56,7 @@ const MOST_FAILURES: u32 = 2;
 pub(crate) struct Coordinator {
     fleet: Fleet,
     key: Arc<str>,
-    /// The fleet's store. Each failed call was already logged.
+    /// The fleet's store, which logs each failed call.
     store: Arc<dyn DynTokenStore>,
     telemetry: Arc<Telemetry>,
     known: Mutex<KnownTokens>,
@@ -157,8 +157,9 @@ impl Coordinator {
         {
             return Ok(Ok(shared.into()));
         }
-        // A forced refresh ignores this process's own backoff, so it also ignores the pause of another
-        // process. A person forces a refresh after the cause of the failure was fixed.
+        // A forced refresh ignores this process's own backoff. So the refresh also ignores a pause
+        // that a server asked another process for. Operators force a refresh after they have fixed
+        // the cause.
         if context.reason != Reason::Forced
             && let Some(error) = first.failure.as_ref().and_then(SharedFailure::must_wait)
         {
@@ -256,15 +257,16 @@ impl Coordinator {
             .min(LONGEST_LEASE)
     }
 
-    /// Returns how long a lease lasts without a renewal. If a call to the store may take longer than
-    /// 1 s, the lease is longer, so that two renewals can fail within its time.
+    /// Returns how long a lease lasts without a renewal. If a call to the store may take longer
+    /// than 1 s, the lease is longer. So the lease outlasts one failed renewal.
     fn short_ttl(&self) -> Duration {
         let ttl = LEASE_TTL.max(self.fleet.store_timeout.saturating_mul(3));
         ttl.min(LONGEST_LEASE)
     }
 
-    /// Returns how long the lease lasts without a renewal while nothing has been sent. If this process
-    /// dies, another process can then fetch before the current token expires.
+    /// Returns how long the lease lasts without a renewal, except while this process may send a
+    /// one-time grant. If this process dies, another process can then fetch before the current
+    /// token expires.
     fn lease_ttl(&self, context: &FetchContext<'_>) -> Duration {
         let ttl = self.lease_time(context).min(self.short_ttl());
         match context.token_left {
@@ -273,8 +275,8 @@ impl Coordinator {
         }
     }
 
-    /// Returns how long the lease lasts without a renewal while a one-time grant may be under way. If
-    /// this process stalls during its fetch, no other process may send the grant again.
+    /// Returns how long the lease lasts without a renewal while this process may send a one-time
+    /// grant. If this process stalls during its fetch, no other process may send the grant again.
     fn one_time_ttl(&self, context: &FetchContext<'_>) -> Duration {
         let time_to_save = self.short_ttl();
         let ttl = self.lease_time(context).saturating_add(time_to_save);
@@ -475,7 +477,7 @@ impl FetchContext<'_> {
     }
 }
 
-/// The store was asked, and its failure was logged.
+/// The store has already logged the failure.
 impl From<BoxError> for NotCoordinated {
     fn from(_: BoxError) -> Self {
         Self::StoreFailed

@@ -1,4 +1,4 @@
-//! The store of a fleet as a cache uses it: each call has a time limit, and is counted.
+//! Limits the time of each call to a fleet's store, and reports the results.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use crate::fleet::settings::Fleet;
 use crate::fleet::store::token_store::{DynTokenStore, Lease, StoredValue, TokenStore};
 use crate::sanitize::ServerText;
 
-/// A store that reports each failure, so that the caller needn't report it. The caller reports what
-/// was loaded, and lost leases, because the store doesn't know what these results mean.
+/// A store that reports its own failures. The caller reports loaded values and lost leases, because
+/// only the caller knows what these results mean.
 pub(crate) struct ObservedStore {
     store: Arc<dyn DynTokenStore>,
     limit: Duration,

@@ -20,8 +20,8 @@ use crate::source::token_source::Reason;
 use crate::sync::ArcSwapOption;
 use crate::token::issued_token::Token;
 
-/// The maximum number of reports that are remembered. Without a limit, a server that says something
-/// else each time would fill the memory and the log.
+/// The maximum number of remembered reports. Without a limit, a server that names something new
+/// each time would fill the memory and the log.
 const MOST_REPORTS: usize = 64;
 
 /// The name of the cache. Every event and metric contains this name.
@@ -31,7 +31,7 @@ pub(crate) struct Telemetry {
     /// What is unusual about the last fetched token: in the lowest bit, whether its lifetime was a
     /// date; in the other bits, a [digest] of its missing scopes.
     findings: AtomicU64,
-    /// Hashes of what [`shut_out`](Self::shut_out) has reported.
+    /// Hashes of the messages that [`shut_out`](Self::shut_out) has reported.
     reported: ArcSwapOption<BTreeSet<u64>>,
 }
 
@@ -64,7 +64,7 @@ impl Telemetry {
     }
 
     /// Creates the span of a fetch. The span's parent is the span of the request that started the
-    /// fetch. Only a fetch that fails sets the empty fields.
+    /// fetch. The empty fields are set only if the fetch fails.
     pub(crate) fn fetch(&self, reason: Reason) -> Span {
         tracing::debug_span!(
             "token fetch",
@@ -236,7 +236,8 @@ impl Telemetry {
         );
     }
 
-    /// Warns once that an origin, an issuer or a scope isn't used because of what a server said.
+    /// Warns once about an origin, an issuer or a scope that a server named but the source doesn't
+    /// use.
     pub(crate) fn shut_out(&self, why: impl Into<Message>) {
         let why = why.into();
         let mut hasher = DefaultHasher::new();
@@ -361,7 +362,7 @@ impl Telemetry {
     }
 }
 
-/// Records the error as OpenTelemetry's conventions require. `tracing-opentelemetry` makes the
+/// Records the error as OpenTelemetry's conventions require. `tracing-opentelemetry` derives the
 /// span's status from the fields that start with `otel`.
 fn mark_failed(span: &Span, error: &Error) {
     span.record("error.type", error.type_name());

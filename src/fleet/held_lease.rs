@@ -1,7 +1,7 @@
 //! A lease that this process has.
 //!
-//! A background task renews the lease. So a short lease lasts as long as the work under it. If the
-//! process dies, nobody renews the lease, and the other processes wait only for its short time.
+//! A background task renews the lease, so a short lease lasts until the work is done. If the
+//! process dies, the renewals stop, and the lease soon ends.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,7 +19,8 @@ use crate::error::BoxError;
 /// most this time.
 pub(crate) const LEASE_TTL: Duration = Duration::from_secs(3);
 
-/// How many renewals start within the TTL. So if one renewal fails, the next one is still in time.
+/// The number of equal parts of the TTL. A renewal starts after each part. So if one renewal fails,
+/// the next one is still in time.
 const RENEWALS: u32 = 3;
 
 /// A lease that is renewed in the background, and released when it is dropped. Without a Tokio
@@ -37,10 +38,11 @@ struct GrantedLease {
     key: Arc<str>,
     /// `None` after the release, which waits for running calls.
     lease: RwLock<Option<Lease>>,
-    /// When this process stops renewing the lease. `None` if it never stops.
+    /// When this process stops renewing the lease. `None` if there is no limit.
     latest_end: Option<Instant>,
     term: Mutex<Term>,
-    /// Locked during a renewal. Without this lock, a short renewal could replace a longer one.
+    /// Locked during a renewal. Without this lock, a renewal with a short TTL could replace one
+    /// with a longer TTL.
     extending: tokio::sync::Mutex<()>,
 }
 
@@ -51,7 +53,7 @@ struct Term {
     /// When this process requested the lease or its last renewal. The store counts from a later
     /// time.
     extended: Instant,
-    /// When the store said that the lease has ended.
+    /// When the store reported that the lease has ended.
     lost: Option<Instant>,
 }
 
@@ -92,11 +94,11 @@ impl HeldLease {
         }))
     }
 
-    /// Extends the lease at once, and sets how long the lease lasts without a renewal from now on.
-    /// Returns `false` if the lease has ended.
+    /// Renews the lease immediately with this TTL. Later renewals use the same TTL. Returns `false`
+    /// if the lease has ended.
     pub(crate) async fn extend(&self, ttl: Duration) -> Result<bool, BoxError> {
         let is_held = self.granted.extend(Some(ttl)).await?;
-        // If this process stalled, the answer may be older than the lease.
+        // If this process stalled after the store answered, the lease may have ended since then.
         Ok(is_held && self.is_in_time())
     }
 
@@ -118,21 +120,23 @@ impl HeldLease {
         }
     }
 
-    /// Releases the lease. Returns `false` if the lease has ended before.
+    /// Releases the lease. Returns `false` if the lease has already ended.
     pub(crate) async fn release(mut self) -> Result<bool, BoxError> {
         self.runtime = None;
         self.stop_renewal();
         self.granted.release().await
     }
 
-    /// Returns whether the lease may have ended: the store said so, or the renewals are late.
+    /// Returns whether the lease may have ended: the store reported its end, or the renewals are
+    /// late.
     pub(crate) fn may_have_ended(&self) -> bool {
         let term = *self.granted.term();
         term.lost.is_some() || term.extended.elapsed() > term.ttl / 2
     }
 
-    /// Returns whether the store should still have the lease. If the store has no such lease, the
-    /// store lost the lease.
+    /// Returns whether the time of the lease has not yet passed. If the store has reported the end
+    /// of the lease, the time of the report counts. If a lease ends within its time, the store has
+    /// lost the lease.
     pub(crate) fn is_in_time(&self) -> bool {
         let term = *self.granted.term();
         let now = term.lost.unwrap_or_else(Instant::now);
@@ -148,7 +152,7 @@ impl HeldLease {
 }
 
 impl GrantedLease {
-    /// Renews the lease until the store has lost it, or until its latest end.
+    /// Renews the lease until the store no longer has the lease, or until its latest end.
     async fn keep_renewed(&self) {
         let mut attempted = self.term().extended;
         loop {
@@ -156,7 +160,7 @@ impl GrantedLease {
             let next = extended.max(attempted) + ttl / RENEWALS;
             if Instant::now() < next {
                 sleep_until(next).await;
-                // Meanwhile, the lease may have got another TTL.
+                // Meanwhile, `HeldLease::extend` may have set another TTL.
                 continue;
             }
             attempted = Instant::now();
@@ -168,7 +172,7 @@ impl GrantedLease {
         }
     }
 
-    /// Extends the lease by a new TTL, or by the last one, but not beyond its latest end.
+    /// Renews the lease with this TTL, or else with the last TTL, but not beyond its latest end.
     async fn extend(&self, ttl: Option<Duration>) -> Result<bool, BoxError> {
         let _extending = self.extending.lock().await;
         let ttl = ttl.unwrap_or_else(|| self.term().ttl);

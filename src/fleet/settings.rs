@@ -127,16 +127,16 @@ impl Fleet {
     ///
     /// A lease lasts at most 3 s, and the process renews the lease during its fetch until the lease
     /// time has passed. So if a process dies during a fetch, another process gets the lease within
-    /// 3 s. With a [store timeout](Self::store_timeout) of more than 1 s, a lease lasts for three store
-    /// timeouts instead of 3 s. A process waits for another process's lease for at most 1.5 times the
-    /// lease time. The wait ends earlier if the current token is about to expire. After the wait, the
+    /// 3 s. If the [store timeout](Self::store_timeout) is longer than 1 s, these 3 s become three
+    /// store timeouts. A process waits for another process's lease for at most 1.5 times the lease
+    /// time. The wait ends earlier if the current token is about to expire. After the wait, the
     /// process fetches without the lease.
     ///
-    /// With a [one-time grant](crate::TokenSource::has_one_time_grant), the lease lasts 3 s longer
-    /// than the lease time, from the moment on at which the process sends the grant. So a process
-    /// that stalls keeps its lease during its fetch, if the lease time is at least the [client's
-    /// timeout](crate::oauth2::Client::timeout). The process renews the lease as long as its fetch
-    /// takes, and no process fetches without the lease.
+    /// With a [one-time grant](crate::TokenSource::has_one_time_grant), the process extends the
+    /// lease just before it sends the grant. From then on, the lease lasts 3 s longer than the
+    /// lease time. So a process that stalls during its fetch keeps its lease, if the lease time is
+    /// at least the [client's timeout](crate::oauth2::Client::timeout). The process renews the
+    /// lease as long as its fetch takes, and no process fetches without the lease.
     #[must_use]
     pub fn lease_time(mut self, time: Duration) -> Self {
         self.lease_time = time;

@@ -80,12 +80,12 @@ pub(super) struct TokenLifetime {
 const SMALLEST_RENEWAL: Duration = Duration::from_secs(1);
 
 /// A refresh starts in the last quarter of a session. Some servers, such as ASP.NET Core, renew a
-/// session only in the second half of its lifetime. So requests have a quarter of the lifetime to
-/// renew the session.
+/// session only in the second half of its lifetime. So requests can renew the session in the third
+/// quarter of its lifetime.
 const LAST_PART: u32 = 4;
 
 /// The remaining lifetime that a session needs for another token. The cache stops sending a token
-/// this long before the token's expiry, but at most half of the session's last part.
+/// this long before the token's expiry. But this time is at most half of the session's last part.
 const EXPIRY_MARGIN: Duration = Duration::from_secs(30);
 
 /// A shorter value may be the same in two sessions, such as a language. The number of a session has

@@ -1,8 +1,8 @@
 //! The lifetime that a response states for a cookie: `Max-Age` and `Expires` (RFC 6265 §5.2).
 //!
-//! `cookie_store` knows only four exact formats of a date. Some servers leave out `GMT`, or write a
-//! day with one digit. Browsers read these dates too, because RFC 6265 §5.1.1 ignores most of what
-//! is between the numbers.
+//! `cookie_store` reads only four exact date formats. Some servers leave out `GMT`, or write a day
+//! with one digit. Browsers read these dates too, because the rules of RFC 6265 §5.1.1 ignore most
+//! characters between the numbers.
 
 use std::ops::RangeInclusive;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -82,7 +82,7 @@ fn date(text: &str) -> Option<SystemTime> {
         year => year,
     };
     if year < 1970 {
-        // `httpdate` reads no earlier date. All earlier dates are in the past.
+        // `httpdate` can't read dates before 1970. Such a cookie has expired anyway.
         return (year >= FIRST_YEAR).then_some(UNIX_EPOCH);
     }
     let rest = format!("{day:02} {month} {year} {hour:02}:{minute:02}:{second:02} GMT");
@@ -115,7 +115,7 @@ fn month_of(token: &str) -> Option<&'static str> {
     months.find(|month| month.eq_ignore_ascii_case(start))
 }
 
-/// Reads the digits at the start of a token, if their number is within `lengths`. Ignores what
+/// Reads the digits at the start of a token, if their count is within `lengths`. Ignores what
 /// follows.
 fn number(token: &str, lengths: RangeInclusive<usize>) -> Option<u32> {
     let length = token.bytes().take_while(u8::is_ascii_digit).count();

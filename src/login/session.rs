@@ -70,14 +70,15 @@ use crate::token::request_head::RequestHead;
 /// *renews* the session. The source then doesn't log in again until shortly before that expiry. A
 /// session cookie without an expiry also renews the session.
 ///
-/// A background login starts in the last quarter of the session's lifetime at the earliest, even if
-/// [`refresh_before`](crate::cache::TokenCacheBuilder::refresh_before) is longer. So one login is
-/// enough while requests are sent and renew the session before that. Some servers, such as ASP.NET
-/// Core, renew a session only in the second half of its lifetime. The
+/// A background login starts at the earliest in the last quarter of the session's lifetime. A
+/// longer [`refresh_before`](crate::cache::TokenCacheBuilder::refresh_before) doesn't change this.
+/// If requests renew the session before its last quarter, one login is enough. Some servers, such
+/// as ASP.NET Core, renew a session only in the second half of its lifetime. The
 /// [`expiry_margin`](crate::cache::TokenCacheBuilder::expiry_margin) is at most an eighth of the
 /// lifetime.
 ///
-/// `Expires` is read as in browsers (§5.1.1), so a date may lack `GMT`, or have a day with one digit.
+/// The source reads `Expires` as browsers do (RFC 6265 §5.1.1). So a date may lack `GMT`, or have a
+/// day with one digit.
 ///
 /// After a 401, 403, 419 or 440, only a later success can renew the session. Many servers set the
 /// cookie of a new session with such a response, and nobody is logged in to that session. If a

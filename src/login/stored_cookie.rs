@@ -24,7 +24,8 @@ const MAX_COOKIES: usize = 50;
 
 #[derive(Clone)]
 pub(super) struct StoredCookie {
-    /// The name and the attributes. `cookie_store` doesn't zeroize a value, so it gets none.
+    /// The name and the attributes. The value is empty here, because `cookie_store` doesn't zeroize
+    /// values.
     pub(super) cookie: Cookie<'static>,
     value: SecretString,
     /// `None` if the response stated no expiry.

@@ -22,11 +22,11 @@ enum SecretConfig {
 }
 
 /// Reads where the secret is: `{ file = "/run/secrets/api" }` or `{ env = "API_KEY" }`. A relative
-/// path counts from the folder in which the process runs.
+/// path starts at the working directory of the process.
 ///
-/// Reading any other value succeeds, such as the secret itself, but each use of the source is an
-/// error ([`is_config`](crate::Error::is_config)). A parser's own error could show the secret: for
-/// TOML, such an error contains the line of the mistake.
+/// Reading any other value, such as the secret itself, also succeeds. But each use of the source
+/// then fails ([`is_config`](crate::Error::is_config)). A parser's own error could show the secret:
+/// for TOML, such an error contains the line of the mistake.
 ///
 /// # Example
 ///

@@ -45,7 +45,7 @@ enum SecretLocation {
     Env(Arc<str>),
     File(Arc<Path>),
     Closure(ReadFn),
-    /// A configuration that says neither of a file nor of a variable.
+    /// A configuration that names neither a file nor a variable.
     #[cfg(feature = "serde")]
     Misconfigured,
 }
@@ -128,7 +128,7 @@ impl SecretSource {
         Ok(secret)
     }
 
-    /// Makes a source that fails, because a configuration says neither of a file nor of a variable.
+    /// Makes a source that fails, because a configuration names neither a file nor a variable.
     #[cfg(feature = "serde")]
     pub(crate) fn misconfigured() -> Self {
         Self {
@@ -136,7 +136,7 @@ impl SecretSource {
         }
     }
 
-    /// Fails if a configuration says neither of a file nor of a variable.
+    /// Fails if a configuration names neither a file nor a variable.
     pub(crate) fn check_location(&self) -> Result<(), Error> {
         #[cfg(feature = "serde")]
         if matches!(self.location, SecretLocation::Misconfigured) {

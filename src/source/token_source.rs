@@ -44,7 +44,7 @@ use crate::token::place::Place;
 /// # Ok(()) }
 /// ```
 ///
-/// A source of your own implements the trait. Most methods have a default:
+/// Your own source implements the trait. Most methods have a default:
 ///
 /// ```
 /// use std::time::Duration;
@@ -95,7 +95,7 @@ use crate::token::place::Place;
 /// }
 /// ```
 ///
-/// A source that wraps another source passes on the other methods too:
+/// A source that wraps another source also forwards the other methods:
 ///
 /// ```
 /// # #[cfg(feature = "fleet")] mod example {

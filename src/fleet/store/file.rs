@@ -33,9 +33,9 @@ use crate::source::secret_file::{self, FileLock, FileWrite, at, off_the_runtime}
 /// the folder must be 0700 or stricter; the mode of a file must be 0600 or stricter. The store also
 /// rejects a path with a symbolic link in a folder in which other users may make links.
 ///
-/// Systems other than Unix have no such owners and modes, so the store checks neither these nor links
-/// there. A new file gets the rights of the folder. Choose a folder that only the user can access,
-/// such as a folder in the user's profile.
+/// Systems other than Unix have no such owners and modes. There, the store checks no owners, modes
+/// or links. A new file gets the permissions of the folder. Choose a folder that only the user can
+/// access, such as a folder in the user's profile.
 ///
 /// # Example
 ///

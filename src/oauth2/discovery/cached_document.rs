@@ -70,7 +70,7 @@ impl<T> CachedDocument<T> {
         let value = Arc::clone(&next.value);
         *state = Some(next);
         drop(state);
-        // The new document names something that isn't allowed, but the caller gets no error.
+        // The new document was rejected, but the caller gets the old document and no error.
         if let Some(error) = rejected {
             shut_out(format!("{error}; the old metadata stays in use"));
         }

@@ -1,4 +1,4 @@
-//! The client credentials grant and its layer, as a configuration describes them.
+//! Reads the client credentials grant and its layer from a configuration.
 
 use serde::Deserialize;
 
@@ -12,7 +12,7 @@ use crate::source::secret_source::SecretSource;
 
 /// The settings of [`ClientCredentials`] and of an [`AuthLayer`], read from a configuration.
 ///
-/// Any format of serde can be read, such as TOML, JSON and YAML. For variables of the environment,
+/// Serde reads these settings from formats such as TOML, JSON and YAML. For environment variables,
 /// use a crate such as `config`.
 ///
 /// | field | value |
@@ -30,8 +30,8 @@ use crate::source::secret_source::SecretSource;
 /// | `body_limit` | a number of bytes |
 ///
 /// The names are those of RFC 7591 and RFC 8414, and of the methods of [`ClientCredentials`] and
-/// [`AuthLayer`]. These methods also describe the defaults. An empty text and `null` count as unset.
-/// Numbers and `true` may be texts, because variables of the environment are texts.
+/// [`AuthLayer`]. The docs of these methods also state the defaults. An empty text and `null` count
+/// as unset. A number, `true` or `false` may be a text, because environment variables are texts.
 ///
 /// Reading a configuration fails only if the text has a wrong syntax, or contains no table.
 /// [`layer`](Self::layer), [`source`](Self::source) and [`configure`](Self::configure) check the
@@ -68,7 +68,7 @@ pub struct ClientCredentialsConfig {
     fields: ConfigFields,
 }
 
-/// All fields.
+/// The names of all fields. Any other name is an error.
 const FIELDS: [&str; 16] = [
     "any_https",
     "audience",

@@ -10,7 +10,7 @@ use serde::de::IgnoredAny;
 use crate::error::{Error, Kind};
 use crate::sanitize::sanitize;
 
-/// All fields of a table, whatever their names and values.
+/// All fields of a table, with any names and values.
 #[derive(Clone, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct ConfigFields {
@@ -29,7 +29,7 @@ enum Value {
     Other(IgnoredAny),
 }
 
-/// The minimum similarity of an unknown field and the field that an error suggests instead.
+/// The minimum similarity of an unknown name and the name that an error suggests.
 const SIMILAR: f64 = 0.85;
 
 impl ConfigFields {
@@ -106,8 +106,8 @@ impl ConfigFields {
     }
 }
 
-/// Returns the field that a person probably means: a longer or shorter name, such as `secret`, or a
-/// similar name. Case, hyphens and underscores don't matter.
+/// Returns the field that the user probably means. Its name contains the unknown name, is a part of
+/// the unknown name, or is similar. Case, hyphens and underscores don't matter.
 fn nearest<'a>(unknown: &str, known: &[&'a str]) -> Option<&'a str> {
     let letters = |name: &str| -> String {
         let letters = name.chars().filter(|letter| letter.is_alphanumeric());
@@ -136,7 +136,7 @@ pub(crate) fn inside(field: &str) -> impl Fn(Error) -> Error {
     move |error| wrong(field, error)
 }
 
-/// Shows only the names.
+/// Shows only the names, because a value may be a secret.
 impl fmt::Debug for ConfigFields {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.values.keys()).finish()

@@ -229,14 +229,15 @@ fn text(field: FieldValue) -> Option<SecretString> {
     }
 }
 
-/// Returns whether a user sees the character. Some servers separate groups by an ASCII space.
+/// Returns whether a user can see the character. An ASCII space is allowed, because some servers
+/// use it to group characters.
 fn is_readable(c: char) -> bool {
     c == ' ' || !c.is_whitespace() && !is_harmful(c)
 }
 
 /// Returns whether a user can compare this address with the address that the browser shows. A host
-/// name with other than ASCII characters must be in its ASCII form (`xn--`, RFC 5890), because
-/// characters of different scripts look the same.
+/// name with non-ASCII characters must have its ASCII form (`xn--`, RFC 5890). Otherwise,
+/// characters of different scripts may look the same.
 fn is_readable_address(text: &str) -> bool {
     text.len() <= LONGEST_ADDRESS && text.bytes().all(|b| b.is_ascii_graphic())
 }

@@ -9,8 +9,8 @@ use super::refresh_store::{DynRefreshTokenStore, LoginLock};
 use crate::backoff::Backoff;
 use crate::error::{BoxError, Error, Kind};
 
-/// The default time that a process waits for the lock. With the default client, the lock of a process
-/// that died lasts for at most 13 s.
+/// The default time that a process waits for the lock. If a process with the default client dies,
+/// its lock lasts for at most 13 s.
 pub(crate) const LOCK_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How much longer than a token request a process needs the lock, to load and to save the login.

@@ -11,9 +11,9 @@ use crate::error::BoxError;
 use crate::source::file_access::age_of;
 use crate::source::secret_file::{self, FileLock, at, off_the_runtime, with_suffix};
 
-/// Keeps a login in a file that, on Unix, only the file's owner may use (mode 0600). Use this store for
-/// command-line tools, and for services on one machine. All processes of the owner may share the
-/// file.
+/// Keeps a login in a file. On Unix, only the file's owner may use the file (mode 0600). Use this
+/// store for command-line tools, and for services on one machine. All processes of the owner may
+/// share the file.
 ///
 /// - A process that refreshes the login locks the file `<name>.lock` beside the file. The system
 ///   unlocks that file when the process ends. The lock file stays.
@@ -38,9 +38,9 @@ use crate::source::secret_file::{self, FileLock, at, off_the_runtime, with_suffi
 /// - a file that other users may read or write, because these users may know the refresh token
 /// - a path with a symbolic link of another user, or in a folder in which other users may make links
 ///
-/// Systems other than Unix have no such owners and modes, so the store checks neither these nor links
-/// there. A new file gets the rights of its folder. Choose a folder that only the user can access,
-/// such as a folder in the user's profile.
+/// Systems other than Unix have no such owners and modes. There, the store checks no owners, modes
+/// or links. A new file gets the permissions of its folder. Choose a folder that only the user can
+/// access, such as a folder in the user's profile.
 ///
 /// # Example
 ///

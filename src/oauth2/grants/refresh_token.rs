@@ -224,10 +224,10 @@ impl RefreshToken {
     }
 
     /// Sets how long a fetch waits for the [lock](RefreshTokenStore::lock) of the login. After this
-    /// time, the fetch fails with a [transient](Error::is_transient) error. A process keeps the lock
-    /// during its token request, so the time should be at least 4 s longer than the [client's
-    /// timeout](Client::timeout). Then a fetch outlasts the lock of a process that died. Default: 15 s,
-    /// which is enough for the default timeout of 10 s.
+    /// time, the fetch fails with a [transient](Error::is_transient) error. A process keeps the
+    /// lock during its token request. So the time should be at least 4 s longer than the [client's
+    /// timeout](Client::timeout). Then a fetch outlasts the lock of a process that died. Default:
+    /// 15 s, which is enough for the default timeout of 10 s.
     #[must_use]
     pub fn lock_timeout(mut self, timeout: Duration) -> Self {
         self.lock_timeout = timeout;

@@ -28,10 +28,10 @@ use crate::source::store_key::StoreKey;
 /// | before it sends the refresh token | 3 s |
 /// | after it began to send the refresh token, and before it saved the new one | the [client's timeout](crate::oauth2::Client::timeout) and 3 s for the save, but at most 2 min: by default, 13 s |
 ///
-/// The second lease must be long, because a dead process and a stalled process look the same to the
-/// others. A process that stalls may still save the new refresh token. If another process sends the
-/// old one meanwhile, many servers end the login. If the store answers slowly, both leases are longer
-/// by three times the duration of the last load.
+/// The second duration must be long, because other processes can't tell a dead process from a
+/// stalled process. A process that stalls may still save the new refresh token. If another process
+/// meanwhile sends the old refresh token, many servers end the login. The store may answer slowly,
+/// so both durations also include three times the duration of the last load.
 ///
 /// The store key names the login, such as a user and a number. All processes that share the login
 /// need the same key, the same sealing keys and the same client.
@@ -73,7 +73,7 @@ const TTL: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 /// The lock of the login.
 struct LoginLease {
     held: HeldLease,
-    /// How long a process needs the lock from the confirmation on.
+    /// How long this process needs the lock after the confirmation.
     time: Duration,
 }
 
@@ -90,8 +90,8 @@ impl SharedLogin {
         }
     }
 
-    /// Returns how long a lease lasts that a process needs for `time`. If the store answers slowly,
-    /// the lease also outlasts late renewals.
+    /// Returns the TTL of a lease that this process needs for `time`. The TTL includes time for
+    /// late renewals, because the store may answer slowly.
     fn ttl(&self, time: Duration) -> Duration {
         let latency = Duration::from_millis(self.latency.load(Ordering::Relaxed));
         let ttl = time.saturating_add(latency.saturating_mul(3));

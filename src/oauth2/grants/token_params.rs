@@ -157,8 +157,8 @@ impl TokenParams {
     pub(crate) fn digest(&self, client: &Client) -> String {
         let mut lines = vec![Zeroizing::new(format!("client {:?}", client.id()))];
         let mut add = |name: &str, value: &str| {
-            // `Debug` turns one byte into at most six (`\u{7f}`). So the buffer never grows, because a
-            // buffer that grows frees memory without zeroizing it.
+            // `Debug` turns one byte into at most six (`\u{7f}`). So the buffer never grows. A
+            // buffer that grows would free memory without zeroizing it.
             let length = 6 * (name.len() + value.len()) + 5;
             let mut line = Zeroizing::new(String::with_capacity(length));
             // Writing to a `String` never fails.

@@ -341,7 +341,7 @@ impl StepUpRequest {
 fn never_again(refused: &StepUpRequest) -> String {
     format!(
         "the authorization server refused a login with the scope `{}` and the strength `{}`, so \
-         this source doesn't request them again when an API asks for them",
+         this source doesn't request them again",
         refused.scope,
         refused.acr_values().unwrap_or_default()
     )
@@ -354,13 +354,13 @@ fn not_allowed(challenge: &StepUpChallenge, token: &Token) -> String {
     let text = |text: Option<&str>| redactor.redact(text.unwrap_or_default());
     match challenge.is_insufficient_scope() {
         true => format!(
-            "an API asks for the scope `{}`; if you trust the API with it, add it to \
-             `StepUp::allow`",
+            "an API asks for the scope `{}`; if you trust the API with this scope, add it \
+             to `StepUp::allow`",
             text(challenge.scope())
         ),
         false => format!(
-            "an API asks for a login with one of `{}`; if the login can be so strong, add one to \
-             `StepUp::allow_acr`",
+            "an API asks for a login with one of `{}`; if the login can have one of these \
+             strengths, add that strength to `StepUp::allow_acr`",
             text(challenge.acr_values())
         ),
     }

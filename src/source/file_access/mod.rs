@@ -1,7 +1,7 @@
-//! What Unix and other systems do differently with files.
+//! Access to files, which differs between Unix and other systems.
 //!
-//! Both files have the same functions. With `--cfg tower_auth_portable`, Unix uses the file for
-//! other systems too, so that the tests run this file.
+//! Both modules have the same functions. With `--cfg tower_auth_portable`, Unix also uses
+//! `portable`, so that the tests run that module.
 
 #[cfg(any(not(unix), tower_auth_portable))]
 mod portable;

@@ -1,15 +1,16 @@
-//! Files without owners and permission bits, with nothing but the standard library. Nothing here
-//! checks or limits which users may access a file.
+//! Access to files without owners and permission bits. This module uses only the standard library.
+//! It doesn't check or limit which users may access a file.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-/// Does nothing: a new file gets the rights of its folder.
+/// Does nothing: a new file gets the permissions of its folder.
 pub(crate) fn owners_only(_: &mut OpenOptions) {}
 
-/// Creates a folder, unless the folder exists. The folder gets the rights of the folder above.
+/// Creates a folder, unless the folder exists. The folder gets the permissions of its parent
+/// folder.
 pub(crate) fn create_folder(path: &Path) -> io::Result<()> {
     fs::create_dir_all(path)
 }
@@ -19,7 +20,7 @@ pub(crate) fn foreign_owner(_: &Metadata) -> Option<(u32, u32)> {
     None
 }
 
-/// Returns the mode of a file that only its owner may use.
+/// Returns 0, which counts as the mode of a file that only its owner may use.
 pub(crate) fn mode_of(_: &Metadata) -> u32 {
     0
 }

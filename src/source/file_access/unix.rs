@@ -1,4 +1,4 @@
-//! Files with an owner and permission bits.
+//! Access to files with an owner and permission bits.
 
 use std::fs::{DirBuilder, File, Metadata, OpenOptions};
 use std::io;
