@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Checks the packages, the dependencies and the public API: what would be published, types of other crates in the API,
-# unused dependencies, licenses, sources, advisories, and whether this version is compatible with the last release. Skips checks whose tools aren't
-# installed, and lists them at the end. Installs nothing.
+# unused dependencies, licenses, sources and advisories. Checks also that this version is compatible with the last
+# release. Skips checks whose tools aren't installed, and lists these checks at the end. Installs nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -46,8 +46,8 @@ else
 fi
 
 say "the packages, as they would be published"
-# Builds each package from its own files, on top of the packages before it. Nothing is uploaded. The settings are those
-# of the workspace, so that cargo finds dependencies that are compiled.
+# Builds each package from its own files, with the packages before it as dependencies. Nothing is uploaded. The profile
+# settings are those of the workspace, so that cargo reuses compiled dependencies.
 cargo publish --locked --quiet --dry-run --allow-dirty \
   --config 'profile.dev.debug="line-tables-only"' --config 'profile.dev.package."*".debug=false' \
   --config profile.dev.build-override.debug=false \
