@@ -224,8 +224,8 @@ impl Clock {
     }
 
     /// Reads only the wall clock, in nanoseconds since the Unix epoch, which costs half as much as
-    /// both clocks. The wall clock continues while the machine is suspended. `None` for a custom
-    /// clock, which is read each time, and on systems without such a cheap wall clock.
+    /// both clocks. The wall clock continues while the machine is suspended. Returns `None` for a
+    /// custom clock, which is read each time, and on systems whose wall clock isn't cheaper.
     #[inline]
     pub(crate) fn wall_nanos(&self) -> Option<u64> {
         if self.custom.is_some() {

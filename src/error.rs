@@ -35,7 +35,7 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 /// assert!(!error.is_timeout());
 /// ```
 ///
-/// Who can act on an error:
+/// Advice for each kind of error:
 ///
 /// ```
 /// use tower_auth::Error;
@@ -334,7 +334,8 @@ impl Error {
         self.caused_by(printable(source.into()))
     }
 
-    /// Sets the cause, whatever its text is. The cause may be an error of the user's own code.
+    /// Sets the cause without a check of its text. This is for errors of the user's own code, which
+    /// the caller may want to downcast.
     fn caused_by(self, source: BoxError) -> Self {
         self.edit(|inner| inner.source = Some(Arc::from(source)))
     }
@@ -462,7 +463,7 @@ impl Error {
     /// ```
     /// use tower_auth::Error;
     ///
-    /// /// Alerts an operator only if waiting doesn't help.
+    /// /// Returns whether an operator has to act, because waiting doesn't help.
     /// fn needs_operator(error: &Error) -> bool {
     ///     error.is_permanent() && !error.is_login_required()
     /// }

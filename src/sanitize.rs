@@ -38,13 +38,13 @@ impl fmt::Debug for ServerText {
     }
 }
 
-/// The message of an error. A message that is put together at run time is sanitized as a whole,
-/// because a part of it may come from a server.
+/// The message of an error. A message that is made at run time may contain a server's text, so the
+/// whole message is sanitized.
 #[derive(Clone)]
 pub(crate) struct Message(Cow<'static, str>);
 
 impl Message {
-    /// The maximum length in bytes. It has room for several server texts.
+    /// The maximum length in bytes, which is enough for several server texts.
     const LONGEST: usize = 2048;
 
     pub(crate) fn as_str(&self) -> &str {
@@ -81,7 +81,7 @@ pub(crate) struct ErrorText {
 }
 
 impl ErrorText {
-    /// Copies the text of each error in the chain with `read`.
+    /// Copies the text of each error in the chain. `read` makes each text safe to print.
     pub(crate) fn of(
         error: &(dyn StdError + 'static),
         read: impl Fn(&str) -> ServerText,
@@ -116,8 +116,8 @@ pub(crate) fn chain<'a>(
     iter::successors(Some(error), |&error| error.source()).take(16)
 }
 
-/// Returns the error unchanged if all text in its chain is safe to print. Otherwise, returns its
-/// text. Errors of clients and stores may contain what a server sent.
+/// Returns the error unchanged if all text in its chain is safe to print. Otherwise, returns only
+/// the sanitized text. Errors of clients and stores may contain what a server sent.
 pub(crate) fn printable(error: Box<dyn StdError + Send + Sync>) -> Box<dyn StdError + Send + Sync> {
     let is_safe = |text: &str| text.len() <= Message::LONGEST && !text.contains(is_harmful);
     let are_safe = chain(&*error).all(|error| is_safe(&error.to_string()));

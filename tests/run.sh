@@ -208,8 +208,8 @@ if [ -n "$soak" ]; then
   for _ in 1 2 3 4 5 6 7 8 9 10; do cargo test "${all[@]}" --quiet --test it --test interop --test mcp; done
 
   step "tests without what only Unix has"
-  # Clippy's driver compiles the workspace, so that the dependencies needn't be compiled again with other flags. This
-  # step leaves out the examples, which `fleet::processes` and `documented` run, and the simulated hours of refusals.
+  # Clippy's driver gives the flag only to the workspace, so cargo doesn't compile the dependencies again. This step
+  # skips `fleet::processes` and `documented`, which run examples, and the simulated hours of refusals.
   driver_args=(-Dwarnings --cfg tower_auth_portable)
   RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=$(printf '%s__CLIPPY_HACKERY__' "${driver_args[@]}") \
     cargo test "${all[@]}" --test it -- --skip documented --skip fleet::processes --skip refusal_evidence

@@ -1,4 +1,5 @@
-//! Reads the settings of a client from TOML, JSON and variables. Each overrides what comes before.
+//! Reads the settings of a client from TOML, JSON and variables. JSON overrides TOML, and variables
+//! override both.
 //!
 //! ```text
 //! cargo run -p tower-auth-examples --example configuration

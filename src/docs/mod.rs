@@ -57,6 +57,6 @@ pub mod fleet {}
 #[doc = include_str!("web_app.md")]
 pub mod web_app {}
 
-// The examples of `watching` need such crates too.
+// The examples of `watching` also need other crates: `tests/guide.rs` compiles them.
 #[cfg_attr(not(doctest), doc = include_str!("watching.md"))]
 pub mod watching {}

@@ -3,10 +3,10 @@
 
 use std::iter;
 
-/// Takes the place of each number that is too large. No such number is shorter.
+/// Replaces each number that is too large. Every such number is at least as long as this text.
 const LARGE: &[u8] = b"1e308";
 
-/// Replaces each number that is too large with a very large number of the same length.
+/// Replaces each number that is too large with [`LARGE`] and spaces. The length doesn't change.
 pub(crate) fn replace(json: &mut [u8]) {
     let mut at = 0;
     while let Some(&first) = json.get(at) {

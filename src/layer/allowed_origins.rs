@@ -189,7 +189,7 @@ impl AllowedOrigins {
 
     #[cold]
     fn denied(&self, request: &impl AuthRequest) -> Error {
-        // The address may come from a server, such as a link to the next page.
+        // The address may come from a server, for example from a link to the next page.
         let scheme = ServerText::new(request.scheme().unwrap_or("(no scheme)"));
         let host = ServerText::new(request.host().unwrap_or("(no host)"));
         let port = request

@@ -75,9 +75,8 @@ pub trait AuthResponse {
 
     /// Removes the query parameters of this name from the URL that the response contains, if any.
     ///
-    /// The layer calls this method if the credential is a key in the query, because clients put the
-    /// URL of a response into later errors. The default implementation returns the response
-    /// unchanged.
+    /// The layer calls this method if the credential is a key in the query. Clients put the URL of
+    /// a response into later errors. The default implementation returns the response unchanged.
     #[must_use]
     fn without_query(self, name: &str) -> Self
     where

@@ -35,8 +35,8 @@ pub(crate) struct SentToken {
     /// - The token doesn't go in a header.
     /// - The header value is made for each request.
     pub(crate) header: Option<(HeaderName, HeaderValue)>,
-    /// Whether the layer must look at every response. The user has set a refusal rule, or the
-    /// response's URL contains the key.
+    /// Whether the layer must check every response, because the user has set a refusal rule or the
+    /// response's URL may contain the key.
     has_no_usual_response: bool,
 }
 

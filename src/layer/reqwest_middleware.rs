@@ -27,9 +27,9 @@ use crate::sanitize::ErrorText;
 ///
 /// # Errors
 ///
-/// Errors of the inner chain are returned unchanged, except for a credential in the query. Such an
-/// error [loses the credential](crate::Auth#errors). An [`Error`] of this crate becomes a
-/// [`reqwest_middleware::Error::Middleware`]; `downcast_ref` returns the original error.
+/// Errors of the inner chain are returned unchanged. If such an error contains a credential of the
+/// query, the layer [removes the credential](crate::Auth#errors). An [`Error`] of this crate
+/// becomes a [`reqwest_middleware::Error::Middleware`]; `downcast_ref` returns the original error.
 ///
 /// # Example
 ///

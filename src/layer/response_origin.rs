@@ -23,7 +23,7 @@ pub(crate) struct ResponseOrigin {
 }
 
 impl ResponseOrigin {
-    /// Returns the origin that sent the response, if it is known to be another than `sent_to`.
+    /// Returns the origin that sent the response, if the origin is known and isn't `sent_to`.
     #[cold]
     pub(crate) fn elsewhere(
         &self,

@@ -80,8 +80,8 @@ where
                 redactor.hide(self.sent_token.token().secret());
                 let origin = redactor.redact(&elsewhere.unwrap_or_default());
                 settings.cache.telemetry().shut_out(format!(
-                    "`{origin}` refused a request after a redirect, but got no credential; if it \
-                     belongs to the API, send requests there, and name it with `only_to`"
+                    "`{origin}` refused a request after a redirect, but got no credential; if this \
+                     origin belongs to the API, send requests to it, and name it with `only_to`"
                 ));
                 self.give_up(response, NotReplayed::Elsewhere)
             }

@@ -30,9 +30,9 @@ use crate::error::{BoxError, Error};
 ///
 /// # Errors
 ///
-/// - An error of the inner service. If the credential is in the query, an error of reqwest loses it
-///   from its URL. Any other error that shows the credential is replaced by its text, without the
-///   credential.
+/// - An error of the inner service. If the credential is in the query, the layer removes the
+///   credential from the URL in an error of reqwest. If any other error shows the credential, the
+///   layer returns only the error's text, without the credential.
 /// - An [`Error`](crate::Error) if the request was not sent: there was no token, or the request's
 ///   origin may not receive the credential.
 ///

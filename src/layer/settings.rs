@@ -72,7 +72,7 @@ impl LayerSettings {
         self.refusal_rules.also.is_none() && self.cache.is_refusal(status, headers)
     }
 
-    /// Returns the origin that sent the response, if it is known to be another than the request's
+    /// Returns the origin that sent the response, if this origin is known and isn't the request's
     /// origin.
     pub(crate) fn elsewhere(
         &self,

@@ -1,5 +1,5 @@
-//! Keeps the key of a query credential out of what the caller gets. Errors of reqwest contain the
-//! request's URL, and programs print errors.
+//! Removes the key of a query credential from the errors and responses that the caller gets. Errors
+//! of reqwest contain the request's URL, and programs print errors.
 
 use std::error::Error as StdError;
 
@@ -15,8 +15,8 @@ use crate::token::redact::Redactor;
 impl SentToken {
     /// Returns an error of the inner service without the key.
     ///
-    /// An error of reqwest loses the key's parameter from its URL. Any other error that shows the
-    /// key is replaced by its text, in which the key is redacted.
+    /// Removes the key's parameter from the URL in an error of reqwest. If any other error shows
+    /// the key, returns only the error's text, in which the key is redacted.
     pub(super) fn error_without_key(&self, error: BoxError) -> BoxError {
         match self.credential() {
             Credential::Query(name, _) => without_key(error, name, self.token().secret()),

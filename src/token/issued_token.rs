@@ -252,8 +252,9 @@ impl Token {
                            check what the token source returns";
             return Err(Error::new(Kind::IllegalToken, message));
         }
-        // The capacity is sufficient, even if each byte becomes `%00`. A `String` that grows, or
-        // becomes a `SecretString` with capacity left, would leave a copy of the secret in memory.
+        // The capacity is sufficient, even if each byte becomes `%00`. A `String` that grows would
+        // leave a copy of the secret in memory. A `String` with spare capacity would also leave a
+        // copy when it becomes a `SecretString`.
         let length = 3 * (name.len() + bytes.len()) + 1;
         let mut pair = Zeroizing::new(String::with_capacity(length));
         pair.extend(form_urlencoded::byte_serialize(name.as_bytes()));

@@ -1,4 +1,4 @@
-//! The tokens that a process has used, so that it doesn't take the same tokens from a store.
+//! The tokens that a process has used, so that the process doesn't take them from a store again.
 
 use std::collections::VecDeque;
 

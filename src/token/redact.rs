@@ -59,7 +59,7 @@ impl Redactor {
             .sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     }
 
-    /// Hides the values in the query of an address, because such a value may be a key.
+    /// Makes a redactor for the values in the query of an address. Such a value may be a key.
     pub(crate) fn of_address(address: &Uri) -> Self {
         let mut redactor = Self::default();
         let query = address.query().unwrap_or_default();

@@ -53,7 +53,7 @@ impl RequestHead {
     /// ```
     /// use tower_auth::token::RequestHead;
     ///
-    /// /// Names the key that this API accepts.
+    /// /// Returns the id of the key that this API accepts.
     /// fn key_id(request: &RequestHead) -> Option<&'static str> {
     ///     match request.origin()? {
     ///         "https://api.example.com" => Some("main"),

@@ -8,8 +8,8 @@ use serde::de::{Deserialize, Deserializer, Visitor};
 use serde::ser::{Serialize, Serializer};
 use zeroize::Zeroize;
 
-/// A string of a document. The text is borrowed from the document, so no copy is left in memory.
-/// Only a text with an escape, such as `\"`, is copied. The copy is zeroized on drop.
+/// A string of a JSON document. The text is borrowed from the document, so no copy is left in
+/// memory. Only a text with an escape, such as `\"`, is copied. This copy is zeroized on drop.
 #[derive(Default)]
 pub(crate) struct SecretText<'a>(Cow<'a, str>);
 

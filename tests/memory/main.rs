@@ -1,9 +1,9 @@
-//! No source leaves a secret in freed memory. An allocator looks into each block that is freed: by
-//! every source, in the cache and in the layer, with every kind of response.
+//! No source leaves a secret in freed memory. The tests run every source in the cache and the
+//! layer, with every kind of response. An allocator looks into each block that is freed.
 //!
-//! The servers are in the same process and leave no copies. So each copy that is found is a copy of
-//! this crate, or of a crate that gets a secret from this crate. `other_crates` shows which crates
-//! leave copies.
+//! The servers are in the same process and leave no copies. So this crate made each copy that is
+//! found, or a crate that got a secret from this crate. `other_crates` shows which crates leave
+//! copies.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -8,10 +8,10 @@ use tower_auth_freed::unwatched;
 /// Each secret repeats this text, so that a part of a secret contains the text too.
 pub(crate) const PLANTED: &str = "Zq7vXw9K";
 
-/// The number of bytes that a search in base64 compares. They are whole groups of base64.
+/// The number of bytes that a search in base64 compares. Base64 encodes groups of 3 bytes.
 const COMPARED: usize = 6;
 
-/// Returns a secret with this name, as text. Its last characters have other forms in a URL or form.
+/// Returns a secret with this name, as text. A URL or a form encodes some of its last characters.
 pub(crate) fn text(name: &str) -> String {
     format!("{}.{name}+/~", PLANTED.repeat(3))
 }

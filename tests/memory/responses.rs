@@ -10,7 +10,7 @@ use std::io::Write as _;
 
 use crate::planted::text;
 
-/// A response. A frame that is `None` is a connection that breaks.
+/// A response. At a frame that is `None`, the connection breaks.
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) headers: Vec<(&'static str, String)>,

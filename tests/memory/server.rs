@@ -1,5 +1,5 @@
-//! The servers in this process. They leave no copy of a secret in memory, except for the bytes of a
-//! body that they have given away.
+//! The servers in this process. The servers leave no copy of a secret in memory. The reader of a
+//! body owns its bytes.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -75,8 +75,8 @@ impl Service<Request<Full<Bytes>>> for Server {
     }
 }
 
-/// An API that refuses the second request, and the fifth together with its replay. It repeats the
-/// credential.
+/// An API that refuses the second request, and the fifth and sixth requests. Each response repeats
+/// the request's secrets.
 #[derive(Clone, Default)]
 pub(crate) struct Api {
     asked: Arc<AtomicUsize>,
@@ -164,7 +164,7 @@ fn into_response(answer: Answer) -> Response<Frames> {
     response
 }
 
-/// A body. Who reads a frame owns its only copy.
+/// A body. The reader of a frame owns the frame's only copy.
 pub(crate) struct Frames(VecDeque<Option<Zeroizing<Vec<u8>>>>);
 
 impl Body for Frames {

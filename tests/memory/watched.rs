@@ -1,4 +1,4 @@
-//! Drives a source through its life while the allocator looks for secrets.
+//! Runs a source from its first fetch to its close while the allocator looks for secrets.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,11 +13,11 @@ use crate::planted::needles;
 use crate::responses::ALL;
 use crate::server::{Api, Server, request};
 
-/// The number of places after which a test stops.
+/// The number of found blocks after which a test stops.
 const ENOUGH: usize = 40;
 
-/// Lets the source fetch, refresh, get refusals, replay and close. Each of its first requests gets
-/// each unusual response in turn.
+/// Makes the source fetch, refresh, get refusals, replay and close. Repeats this for each unusual
+/// response and each of the first three token requests, which gets this response.
 #[track_caller]
 pub(crate) fn drive<S>(make: impl AsyncFn(Server) -> Result<S, Error>)
 where
@@ -49,7 +49,7 @@ where
     });
 }
 
-/// Watches anything else.
+/// Watches work that isn't the whole run of a source.
 #[track_caller]
 pub(crate) fn watched(work: impl AsyncFnOnce()) {
     let found = watch(needles(), || runtime().block_on(work()));
@@ -80,12 +80,12 @@ fn show(error: &Error) {
 
 fn runtime() -> Runtime {
     let mut builder = Builder::new_current_thread();
-    // For the threads that read and write files.
+    // Also watches the threads that read and write files.
     builder.on_thread_start(join_watch);
     builder.enable_all().start_paused(true).build().unwrap()
 }
 
-/// Fails with each place that freed a secret, once, and with a response that led there.
+/// Fails if a secret was freed. The message shows each place once, with a response that led there.
 #[track_caller]
 fn assert_none(found: Vec<(&str, FreedSecret)>) {
     let mut places: BTreeMap<Vec<String>, (String, usize)> = BTreeMap::new();

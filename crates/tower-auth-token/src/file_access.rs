@@ -1,4 +1,4 @@
-//! What Unix and other systems do differently with the store's files.
+//! Access to the store's files, which differs between Unix and other systems.
 
 use std::fs;
 use std::io;
@@ -41,13 +41,13 @@ mod system {
     }
 }
 
-/// Folders and files with the rights of the folder above.
+/// Folders and files that get the rights of the folder above.
 #[cfg(any(not(unix), tower_auth_portable))]
 mod system {
     use super::{Path, PathBuf, fs, io, variable};
 
-    /// Returns the folder in which programs of this user cache files. Windows names it in a
-    /// variable.
+    /// Returns the folder in which programs of this user cache files. On Windows, a variable names
+    /// this folder.
     pub(crate) fn cache_folder() -> Option<PathBuf> {
         let home = || variable::path("HOME").map(|home| home.join(".cache"));
         variable::path("LOCALAPPDATA").or_else(home)

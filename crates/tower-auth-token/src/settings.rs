@@ -93,7 +93,7 @@ impl Settings {
     }
 }
 
-/// Names the setting.
+/// Makes an error that names the wrong setting.
 fn wrong_url(error: &Error) -> Failure {
     let message = error.to_string();
     let message = for_a_shell(&message);

@@ -1,4 +1,4 @@
-//! What is looked for in a freed block, and where it is noted.
+//! Looks for secrets in freed blocks, and records each block that contains a secret.
 
 use std::backtrace::Backtrace;
 use std::cell::Cell;
@@ -9,7 +9,7 @@ use std::thread;
 /// The running watch. Only one watch runs at a time, because other threads free memory too.
 static WATCH: Mutex<Option<Watch>> = Mutex::new(None);
 
-/// Lets one watch start after the other.
+/// Makes watches run one after another.
 static TURN: Mutex<()> = Mutex::new(());
 
 thread_local! {
@@ -26,12 +26,13 @@ struct Watch {
 pub struct FreedSecret {
     /// The text around the secret.
     pub text: String,
-    /// The functions that freed the block, innermost first, without those of the standard library.
+    /// The functions that freed the block, innermost first. Functions of the standard library and
+    /// of this crate are left out.
     pub freed_by: Vec<String>,
 }
 
-/// Runs `work`, and returns the blocks with one of these secrets that this thread freed meanwhile.
-/// Other threads take part if they call [`join_watch`].
+/// Runs `work`, and returns the blocks with a secret that this thread freed meanwhile. Blocks of
+/// other threads count if these threads call [`join_watch`].
 pub fn watch(secrets: Vec<Vec<u8>>, work: impl FnOnce()) -> Vec<FreedSecret> {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let found = Vec::new();
@@ -47,7 +48,7 @@ pub fn join_watch() {
     IS_WATCHED.set(true);
 }
 
-/// Adds a secret that is random, and so is known only now, to the running watch.
+/// Adds a secret to the running watch. A random secret isn't known before the watch starts.
 pub fn look_for(secret: &str) {
     if let Some(watch) = lock().as_mut() {
         watch.secrets.push(secret.into());
@@ -56,8 +57,8 @@ pub fn look_for(secret: &str) {
 
 /// Runs `work`, such as a server in the same process, on a thread that isn't watched.
 ///
-/// `work` also has a stack of its own. Otherwise, a later move of a value with unused bytes, such as
-/// an enum, could copy an old part of the stack into a block.
+/// `work` also has a stack of its own. A value with unused bytes, such as an enum, may contain an
+/// old part of the stack. Later, a move of this value could copy that part into a block.
 pub fn unwatched<T>(work: impl FnOnce() -> T + Send) -> T
 where
     T: Send,
@@ -70,16 +71,16 @@ fn lock() -> MutexGuard<'static, Option<Watch>> {
     WATCH.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The maximum number of blocks that a watch notes, because a backtrace takes long.
+/// The maximum number of blocks that a watch records, because a backtrace takes long.
 const MOST_FOUND: usize = 16;
 
-/// Notes the block if it contains a secret.
+/// Records the block if the block contains a secret.
 pub(crate) fn inspect(block: &[u8]) {
-    // A thread that ends has no such value anymore.
+    // A thread that ends may have dropped this value already.
     if !IS_WATCHED.try_with(Cell::get).unwrap_or_default() {
         return;
     }
-    // An inspection itself frees blocks.
+    // The inspection itself frees blocks, which must not be inspected.
     IS_WATCHED.set(false);
     let text = lock().as_ref().and_then(|watch| {
         let is_full = watch.found.len() == MOST_FOUND;
@@ -87,7 +88,8 @@ pub(crate) fn inspect(block: &[u8]) {
         Some(around(block, place, &watch.secrets))
     });
     if let Some(text) = text {
-        // Without the lock, because the standard library locks backtraces, and frees memory meanwhile.
+        // Doesn't hold the lock. The standard library frees memory while it holds its own lock for
+        // backtraces, so two threads could wait for each other.
         let freed_by = callers();
         if let Some(watch) = lock().as_mut() {
             watch.found.push(FreedSecret { text, freed_by });

@@ -61,7 +61,7 @@ use crate::server::{RecordedRequest, ScriptedResponse, ScriptedServer, delegate_
 /// # Ok(()) }
 /// ```
 ///
-/// An API that requires an audience and a scope, and a token that is revoked:
+/// An API that requires an audience and a scope, and that revokes a token:
 ///
 /// ```
 /// use http::Request;
@@ -90,7 +90,7 @@ use crate::server::{RecordedRequest, ScriptedResponse, ScriptedServer, delegate_
 /// # Ok(()) }
 /// ```
 ///
-/// Two replicas, of which one has lost its keys:
+/// Two replicas, one of which has lost its keys:
 ///
 /// ```
 /// use http::Request;
