@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Checks the packages, the dependencies and the public API: what would be published, types of other crates in the API,
-# unused dependencies, licenses, sources, advisories, and whether this version is compatible with the last release. Skips checks whose tools aren't
-# installed, and lists them at the end. Installs nothing.
+# unused dependencies, licenses, sources, advisories, and whether this version is compatible with the last release. Skips
+# checks whose tools aren't installed, and lists them at the end. Installs nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
