@@ -16,6 +16,7 @@ mod keys;
 mod logins;
 mod other_crates;
 mod planted;
+mod platforms;
 mod responses;
 mod server;
 mod watched;
