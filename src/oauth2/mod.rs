@@ -36,7 +36,7 @@ mod scope;
 mod random;
 
 #[cfg(feature = "jwt")]
-mod jose;
+pub(crate) mod jose;
 
 #[cfg(feature = "dpop")]
 pub(crate) mod dpop;

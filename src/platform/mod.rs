@@ -3,6 +3,8 @@
 //! | the program runs | source | feature |
 //! | --- | --- | --- |
 //! | beside a program that prints a credential | [`Command`] | `command` |
+//! | as a GitHub App | [`github::App`] | `github` |
+//! | in a job of GitHub Actions | [`github::ActionsIdToken`] | `github` |
 
 #[cfg(any(
     feature = "command",
@@ -26,6 +28,9 @@ pub(crate) mod metadata_host;
 
 #[cfg(feature = "command")]
 pub(crate) mod command;
+
+#[cfg(feature = "github")]
+pub mod github;
 
 #[cfg(feature = "command")]
 pub use command::command_format::CommandFormat;

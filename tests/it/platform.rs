@@ -2,3 +2,5 @@
 
 #[cfg(all(feature = "command", unix))]
 mod command;
+#[cfg(feature = "github")]
+mod github;

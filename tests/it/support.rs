@@ -21,6 +21,8 @@ pub(crate) mod echo;
 pub(crate) mod form_server;
 #[cfg(feature = "redis")]
 mod free_port;
+#[cfg(feature = "github")]
+pub(crate) mod github_server;
 pub(crate) mod house;
 #[cfg(feature = "jwt")]
 pub(crate) mod keys;
