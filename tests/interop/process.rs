@@ -170,6 +170,16 @@ impl Program {
         self.folder.path()
     }
 
+    /// Runs the program to its end, and returns what it printed.
+    pub(crate) async fn output(self) -> String {
+        let mut command = tokio::process::Command::new(&self.path);
+        command.args(&self.arguments).envs(self.variables);
+        let output = command.current_dir(&self.folder).output().await.unwrap();
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    }
+
     fn spawn(self) -> (Child, Arc<Log>, Receiver<u16>) {
         show_logs_of_failures();
         // From here on, the shell removes the folder. This process doesn't.
