@@ -130,6 +130,10 @@ fn example(name: &str) -> Example {
     for name in [
         "TOKEN_URL",
         "API_URL",
+        "KEY_FILE",
+        "ORGANIZATION",
+        "GITHUB_API_URL",
+        "ACTIONS_ID_TOKEN_REQUEST_URL",
         "AUDIENCE",
         "SCOPE",
         "AUTHORIZE_URL",
