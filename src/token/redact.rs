@@ -14,6 +14,9 @@ use crate::sanitize::{ServerText, sanitize};
 /// text hard to read.
 const SHORTEST: usize = 4;
 
+/// The text in place of a secret.
+const HIDDEN: &str = "[redacted]";
+
 /// The secrets to hide, in every encoding that a server may send back. The secrets are sanitized in
 /// the same way as the server's texts, so that they match the sanitized texts.
 #[derive(Default)]
@@ -94,7 +97,7 @@ impl Redactor {
         let mut text = Zeroizing::new(sanitize(text));
         for secret in &self.secrets {
             if text.contains(secret.as_str()) {
-                text = replace(&text, secret, "[redacted]");
+                text = replace(&text, secret, HIDDEN);
             }
         }
         std::mem::take(&mut text)
@@ -104,10 +107,11 @@ impl Redactor {
     /// that has at least `shortest` characters and no space. Use this method for a text that may be
     /// cut within a secret, or whose lines may be broken within a secret.
     #[cfg(feature = "command")]
-    pub(crate) fn redact_parts(&self, text: &str, shortest: usize) -> String {
+    pub(crate) fn redact_parts(&self, text: &str, shortest: usize) -> Zeroizing<String> {
         let text = Zeroizing::new(self.redact_whole(text));
         let starts: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
-        let mut shown = String::new();
+        // The buffer never grows, because a hidden part has at least one character.
+        let mut shown = Zeroizing::new(String::with_capacity(HIDDEN.len() * text.len()));
         // The end of the last hidden part.
         let mut hidden_until = 0;
         for (index, (at, c)) in text.char_indices().enumerate() {
@@ -117,7 +121,7 @@ impl Redactor {
             let mut secrets = self.secrets.iter();
             if is_long_enough && !part.contains(' ') && secrets.any(|it| it.contains(part)) {
                 if at >= hidden_until {
-                    shown.push_str("[redacted]");
+                    shown.push_str(HIDDEN);
                 }
                 hidden_until = end;
             } else if at >= hidden_until {

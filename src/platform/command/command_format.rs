@@ -85,7 +85,7 @@ impl CommandFormat {
     /// | `interactiveMode` | `Never` and `IfAvailable` work. `Always` doesn't, because the program gets no input |
     /// | `installHint` | none: the text is for a person |
     ///
-    /// Source: [Kubernetes, client-go credential plugins][k8s] (v1.34).
+    /// Source: [Kubernetes, client-go credential plugins][k8s] (2026).
     ///
     /// [k8s]: https://kubernetes.io/docs/reference/access-authn-authz/authentication/#client-go-credential-plugins
     pub fn exec_credential_v1() -> Self {

@@ -36,7 +36,7 @@ pub(crate) fn hide(redactor: &mut Redactor, secret: &str) {
 /// Returns the end of the error output, without secrets of the environment and without what the
 /// program printed on its standard output. A token may be there, even if the program failed.
 pub(crate) fn shown(output: &Output, secrets: &Redactor) -> ServerText {
-    let printed = secrets.redact_whole(&text_of(&output.stderr));
+    let printed = Zeroizing::new(secrets.redact_whole(&text_of(&output.stderr)));
     let printed = secrets.redact_parts(end_of(printed.trim()), SHORTEST_PART);
     let mut tokens = Redactor::default();
     tokens.hide(text_of(&output.stdout).trim());
