@@ -50,6 +50,7 @@ use crate::source::store_key::StoreKey;
 /// use tower_auth::oauth2::{Client, RefreshToken, SharedLogin};
 ///
 /// # fn example(sealing_key: String) -> Result<(), tower_auth::Error> {
+/// // The sealing key is 32 random bytes in base64: `openssl rand -base64 32`.
 /// let keys = Keyring::new("2026-11", sealing_key)?;
 /// let login = StoreKey::new("login").with("user", "ada").with("number", "3");
 /// let store = SharedLogin::new(MemoryStore::new(), keys, &login);

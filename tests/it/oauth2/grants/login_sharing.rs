@@ -729,6 +729,7 @@ async fn a_login_is_saved_under_the_lock_with_its_access_token() {
     let login = DeviceAuthorization::new(client, "https://id.example.com/device").unwrap();
     let login = login.scope("offline_access read").store(store.clone());
     let prompt = login.begin().await.unwrap();
+    assert_eq!(store.calls(), ["lock", "unlock"]);
     login.finish(prompt).await.unwrap();
     assert_eq!(store.calls(), ["lock", "confirm", "save", "unlock"]);
     assert_eq!(store.saves(), ["refresh-0"]);
