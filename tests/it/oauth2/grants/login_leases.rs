@@ -260,6 +260,22 @@ async fn processes_share_a_login_in_a_store_whose_calls_take_5_s() {
     }
 }
 
+/// The TTL of a lease depends on the last load.
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_kept_though_the_store_has_become_slower() {
+    let store = logged_in().await;
+    let slow = SlowStore::new(store.clone(), 2 * SECOND, Duration::ZERO);
+    let login = shared(slow.clone());
+    login.load().await.unwrap();
+    slow.delays(SECOND * 5 / 2, Duration::ZERO);
+    let held = lock(&login).await.unwrap();
+    for _ in 0..20 {
+        sleep(SECOND).await;
+        assert!(is_locked(&store).await);
+    }
+    drop(held);
+}
+
 /// A short renewal that the store gets after the confirmation would shorten the lease.
 #[tokio::test(start_paused = true)]
 async fn a_confirmation_waits_for_a_renewal_that_is_under_way() {
