@@ -106,8 +106,9 @@ enum Progress {
 }
 
 impl Coordinator {
-    /// Creates the coordinator of a cache. `key` names the token in the store.
-    pub(crate) fn new(fleet: Fleet, key: &StoreKey, telemetry: Arc<Telemetry>) -> Self {
+    /// Creates the coordinator of the cache with this name. `key` names the token in the store.
+    pub(crate) fn new(fleet: Fleet, key: &StoreKey, cache: Arc<str>) -> Self {
+        let telemetry = Arc::new(Telemetry::new(cache));
         let store = ObservedStore::new(&fleet, Arc::clone(&telemetry));
         Self {
             fleet,
