@@ -128,7 +128,7 @@ impl FromStr for Origin {
         // `Uri` drops a fragment silently, so the text itself is checked for `#`.
         let uri = text.parse().ok().filter(is_bare);
         let uri = uri.filter(|_| !text.contains('#'));
-        let fault = port_fault(text);
+        let fault = list_fault(text).or_else(|| port_fault(text));
         let origin = uri.filter(|_| fault.is_none());
         origin.and_then(|uri| Self::of_uri(&uri)).ok_or_else(|| {
             let what = fault.as_deref().unwrap_or("is invalid");
@@ -211,6 +211,15 @@ pub(crate) fn serialize_uri(uri: &Uri) -> String {
 /// Returns the scheme, the host and the port of an absolute URI, spelled as in the URI.
 pub(crate) fn parts_of(uri: &Uri) -> Option<(&str, &str, Option<u16>)> {
     Some((uri.scheme_str()?, uri.host()?, uri.port_u16()))
+}
+
+/// Returns what is wrong with a text that means several origins. `Uri` accepts these characters in a
+/// host, but no request goes to such a host.
+fn list_fault(text: &str) -> Option<String> {
+    let found = ['*', ','].into_iter().find(|c| text.contains(*c))?;
+    Some(format!(
+        "has a `{found}`, but each origin is named by itself"
+    ))
 }
 
 /// Returns what is wrong with the port of an absolute URL, for an error message. `None` if the port

@@ -150,9 +150,14 @@ pub(crate) fn is_harmful(c: char) -> bool {
     c.is_control()
         || matches!(
             c,
-            // Lines and paragraphs, directions, and annotations.
+            // Lines and paragraphs, directions, annotations, and embedded objects.
             '\u{2028}'..='\u{202e}'
-                | '\u{fff9}'..='\u{fffb}'
+                | '\u{fff9}'..='\u{fffc}'
+                // Arrangement of hieroglyphs.
+                | '\u{13430}'..='\u{1343f}'
+                // Noncharacters of the Basic Multilingual Plane; fonts have no glyph for them.
+                | '\u{fdd0}'..='\u{fdef}'
+                | '\u{fffe}'..='\u{ffff}'
                 // `Default_Ignorable_Code_Point` of the Unicode standard: characters without a
                 // glyph, such as zero-width characters, directions, fillers and tags.
                 | '\u{ad}'

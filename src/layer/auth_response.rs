@@ -4,7 +4,10 @@ use http::header::HeaderMap;
 use http::{Extensions, StatusCode};
 #[cfg(feature = "tower-http")]
 use tower_http::follow_redirect::RequestUri;
+#[cfg(feature = "tower-http")]
+use zeroize::Zeroizing;
 
+use super::query_key::QueryKey;
 #[cfg(feature = "tower-http")]
 use crate::origin;
 
@@ -73,16 +76,16 @@ pub trait AuthResponse {
         None
     }
 
-    /// Removes the query parameters of this name from the URL that the response contains, if any.
+    /// Removes the key from the URL that the response contains, if any.
     ///
     /// The layer calls this method if the credential is a key in the query. Clients put the URL of
     /// a response into later errors. The default implementation returns the response unchanged.
     #[must_use]
-    fn without_query(self, name: &str) -> Self
+    fn without_key(self, key: &QueryKey<'_>) -> Self
     where
         Self: Sized,
     {
-        let _ = name;
+        let _ = key;
         self
     }
 
@@ -108,6 +111,18 @@ impl<B> AuthResponse for http::Response<B> {
     fn answered_by(&self) -> Option<(&str, &str, Option<u16>)> {
         let RequestUri(uri) = self.extensions().get()?;
         origin::parts_of(uri)
+    }
+
+    /// Removes the key from the URI that tower-http's `FollowRedirect` requested last.
+    #[cfg(feature = "tower-http")]
+    fn without_key(mut self, key: &QueryKey<'_>) -> Self {
+        if let Some(RequestUri(uri)) = self.extensions_mut().get_mut() {
+            let without = key.remove_from(&Zeroizing::new(uri.to_string()));
+            if let Some(without) = without.and_then(|text| text.parse().ok()) {
+                *uri = without;
+            }
+        }
+        self
     }
 
     fn extensions(&self) -> &Extensions {

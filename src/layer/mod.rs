@@ -18,6 +18,8 @@
 pub(crate) mod body;
 pub(crate) mod query;
 
+pub(crate) mod query_key;
+
 pub(crate) mod auth_request;
 pub(crate) mod auth_response;
 
@@ -69,6 +71,7 @@ pub use body::replay::Replay;
 pub use call_error::CallError;
 pub use clone_service::CloneService;
 pub use future::ResponseFuture;
+pub use query_key::QueryKey;
 #[cfg(feature = "reqwest")]
 pub use reqwest_adapter::ReqwestCopy;
 #[cfg(feature = "reqwest-middleware")]

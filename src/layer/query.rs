@@ -28,14 +28,6 @@ pub(crate) fn target(path: &str, query: Option<&str>, name: &str, pair: &str) ->
     target
 }
 
-/// Returns the query without the pairs of this name, or `None` if no pair is left.
-#[cfg(feature = "reqwest")]
-pub(crate) fn without(query: Option<&str>, name: &str) -> Option<String> {
-    let others = pairs(query).filter(|other| !is_named(other, name));
-    let others: Vec<_> = others.collect();
-    (!others.is_empty()).then(|| others.join("&"))
-}
-
 /// Returns the maximum number of bytes that [`push_replaced`] pushes.
 fn length(query: Option<&str>, pair: &str) -> usize {
     query.map_or(0, |query| query.len() + 1) + pair.len()
@@ -49,12 +41,12 @@ fn push_replaced(replaced: &mut String, query: Option<&str>, name: &str, pair: &
     replaced.push_str(pair);
 }
 
-fn pairs(query: Option<&str>) -> impl Iterator<Item = &str> {
+pub(super) fn pairs(query: Option<&str>) -> impl Iterator<Item = &str> {
     let query = query.filter(|query| !query.is_empty());
     query.into_iter().flat_map(|query| query.split('&'))
 }
 
-fn is_named(pair: &str, name: &str) -> bool {
+pub(super) fn is_named(pair: &str, name: &str) -> bool {
     let Some(first) = pair.bytes().next() else {
         return false;
     };

@@ -10,6 +10,7 @@ use super::auth_request::AuthRequest;
 use super::auth_response::AuthResponse;
 use super::body::replay::Replay;
 use super::query;
+use super::query_key::QueryKey;
 use crate::error::Error;
 
 /// The host in a `reqwest::Response` that was made from an `http::Response` without a URL.
@@ -101,12 +102,9 @@ impl fmt::Debug for ReqwestCopy {
     }
 }
 
-/// Removes all parameters of this name from the query of a URL.
-pub(super) fn remove_query(url: &mut Url, name: &str) {
-    if query::contains(url.query(), name) {
-        let others = query::without(url.query(), name);
-        url.set_query(others.as_deref());
-    }
+/// Returns the URL without the key, or `None` if the URL doesn't contain the key.
+pub(super) fn url_without_key(url: &Url, key: &QueryKey<'_>) -> Option<Url> {
+    key.remove_from(url.as_str())?.parse().ok()
 }
 
 impl AuthResponse for reqwest::Response {
@@ -124,12 +122,10 @@ impl AuthResponse for reqwest::Response {
         Some((url.scheme(), host, url.port()))
     }
 
-    fn without_query(self, name: &str) -> Self {
-        if !query::contains(self.url().query(), name) {
+    fn without_key(self, key: &QueryKey<'_>) -> Self {
+        let Some(url) = url_without_key(self.url(), key) else {
             return self;
-        }
-        let mut url = self.url().clone();
-        remove_query(&mut url, name);
+        };
         // A `reqwest::Response` takes its URL from the extensions of an `http::Response`.
         let Ok(mut with_url) = http::Response::builder().url(url).body(()) else {
             return self;

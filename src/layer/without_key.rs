@@ -5,21 +5,23 @@ use std::error::Error as StdError;
 
 use super::auth_response::AuthResponse;
 use super::local_credential::SentToken;
+use super::query_key::QueryKey;
 #[cfg(feature = "reqwest")]
-use super::reqwest_adapter::remove_query;
+use super::reqwest_adapter::url_without_key;
 use crate::error::BoxError;
 use crate::sanitize::{ErrorText, chain};
 use crate::token::issued_token::Credential;
-use crate::token::redact::Redactor;
 
 impl SentToken {
     /// Returns an error of the inner service without the key.
     ///
-    /// Removes the key's parameter from the URL in an error of reqwest. If any other error shows
-    /// the key, returns only the error's text, in which the key is redacted.
+    /// Removes the key from the URL in an error of reqwest. If the error then still shows the key,
+    /// returns only the error's text, in which the key is redacted.
     pub(super) fn error_without_key(&self, error: BoxError) -> BoxError {
         match self.credential() {
-            Credential::Query(name, _) => without_key(error, name, self.token().secret()),
+            Credential::Query(name, _) => {
+                without_key(error, &QueryKey::new(name, self.token().secret()))
+            }
             Credential::Header(..) | Credential::PerRequest(_) => error,
         }
     }
@@ -31,30 +33,32 @@ impl SentToken {
         R: AuthResponse,
     {
         match self.credential() {
-            Credential::Query(name, _) => response.without_query(name),
+            Credential::Query(name, _) => {
+                response.without_key(&QueryKey::new(name, self.token().secret()))
+            }
             Credential::Header(..) | Credential::PerRequest(_) => response,
         }
     }
 }
 
 #[cold]
-fn without_key(mut error: BoxError, name: &str, key: &str) -> BoxError {
+#[cfg_attr(not(feature = "reqwest"), expect(unused_mut))]
+fn without_key(mut error: BoxError, key: &QueryKey<'_>) -> BoxError {
     #[cfg(feature = "reqwest")]
-    if let Some(url) = url_of(&mut *error) {
-        remove_query(url, name);
+    if let Some(url) = url_of(&mut *error)
+        && let Some(without) = url_without_key(url, key)
+    {
+        *url = without;
     }
-    #[cfg(not(feature = "reqwest"))]
-    let _ = (&mut error, name);
-    let mut redactor = Redactor::default();
-    redactor.hide(key);
-    let is_shown = chain(&*error).any(|error| shows(error, &redactor));
+    let is_shown = chain(&*error).any(|error| shows(error, key));
     match is_shown {
-        true => ErrorText::of(&*error, |text| redactor.redact(text)),
+        true => ErrorText::of(&*error, |text| key.redactor().redact(text)),
         false => error,
     }
 }
 
-fn shows(error: &(dyn StdError + 'static), redactor: &Redactor) -> bool {
+fn shows(error: &(dyn StdError + 'static), key: &QueryKey<'_>) -> bool {
+    let redactor = key.redactor();
     redactor.finds_in(&error.to_string()) || redactor.finds_in(&format!("{error:?}"))
 }
 

@@ -45,14 +45,10 @@ enum SecretLocation {
     Env(Arc<str>),
     File(Arc<Path>),
     Closure(ReadFn),
-    /// A configuration that names neither a file nor a variable.
+    /// A configuration doesn't say where the secret is. The text says what is wrong.
     #[cfg(feature = "serde")]
-    Misconfigured,
+    Misconfigured(&'static str),
 }
-
-#[cfg(feature = "serde")]
-const MISCONFIGURED: &str = "the value is neither `{ file = \"/path\" }` nor `{ env = \"NAME\" }`; write one \
-                             of them instead of the secret itself";
 
 /// The minimum time before a secret is read again.
 pub(crate) const REREAD_EVERY: Duration = Duration::from_secs(60);
@@ -120,7 +116,7 @@ impl SecretSource {
             SecretLocation::File(path) => from_file(path).await?,
             SecretLocation::Closure(read) => read().await.map_err(closure_error)?,
             #[cfg(feature = "serde")]
-            SecretLocation::Misconfigured => return Err(wrong(MISCONFIGURED)),
+            SecretLocation::Misconfigured(what) => return Err(wrong(what)),
         };
         if secret.expose_secret().is_empty() {
             return Err(wrong(format!("{self} is empty")));
@@ -128,19 +124,19 @@ impl SecretSource {
         Ok(secret)
     }
 
-    /// Makes a source that fails, because a configuration names neither a file nor a variable.
+    /// Makes a source that fails, because a configuration doesn't say where the secret is.
     #[cfg(feature = "serde")]
-    pub(crate) fn misconfigured() -> Self {
+    pub(crate) fn misconfigured(what: &'static str) -> Self {
         Self {
-            location: SecretLocation::Misconfigured,
+            location: SecretLocation::Misconfigured(what),
         }
     }
 
-    /// Fails if a configuration names neither a file nor a variable.
+    /// Fails if a configuration doesn't say where the secret is.
     pub(crate) fn check_location(&self) -> Result<(), Error> {
         #[cfg(feature = "serde")]
-        if matches!(self.location, SecretLocation::Misconfigured) {
-            return Err(Error::new(Kind::Config, MISCONFIGURED));
+        if let SecretLocation::Misconfigured(what) = self.location {
+            return Err(Error::new(Kind::Config, what));
         }
         Ok(())
     }
@@ -238,7 +234,7 @@ impl fmt::Display for SecretSource {
             SecretLocation::File(path) => write!(f, "the file {}", path.display()),
             SecretLocation::Closure(_) => f.write_str("the secret of a closure"),
             #[cfg(feature = "serde")]
-            SecretLocation::Misconfigured => f.write_str("a misconfigured secret"),
+            SecretLocation::Misconfigured(_) => f.write_str("a misconfigured secret"),
         }
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::secret_json::SecretJson;
+use crate::sanitize::ServerText;
 
 /// The fields by name.
 #[derive(Clone, Default, Serialize, Deserialize)]
@@ -29,9 +30,18 @@ impl ExtraFields {
     }
 }
 
-/// Shows only the names, because a value may be a secret.
+/// The maximum number of names that `Debug` shows.
+const MOST_SHOWN: usize = 16;
+
+/// Shows only the first names, because a value may be a secret.
 impl fmt::Debug for ExtraFields {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.fields.keys()).finish()
+        let mut list = f.debug_list();
+        let names = self.fields.keys().map(|name| ServerText::new(name));
+        list.entries(names.take(MOST_SHOWN));
+        match self.fields.len() > MOST_SHOWN {
+            true => list.finish_non_exhaustive(),
+            false => list.finish(),
+        }
     }
 }

@@ -17,6 +17,8 @@ pub(crate) mod secret_text;
 
 pub(crate) mod form;
 
+pub(crate) mod spelling;
+
 pub(crate) mod redact;
 
 pub(crate) mod extra_fields;

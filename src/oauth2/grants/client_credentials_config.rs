@@ -1,6 +1,7 @@
 //! Reads the client credentials grant and its layer from a configuration.
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::client_credentials::ClientCredentials;
 use super::config_fields::{ConfigFields, inside, wrong};
@@ -33,8 +34,10 @@ use crate::source::secret_source::SecretSource;
 /// [`AuthLayer`]. The docs of these methods also state the defaults. An empty text and `null` count
 /// as unset. A number, `true` or `false` may be a text, because environment variables are texts.
 ///
-/// Reading a configuration fails only if the text has a wrong syntax, or contains no table.
-/// [`layer`](Self::layer), [`source`](Self::source) and [`configure`](Self::configure) check the
+/// Without `only_to` and `any_https`, only the origins in `resource` get the token. If there are none,
+/// call [`AuthLayer::only_to`] on the layer; otherwise, each request fails.
+///
+/// Reading a configuration fails only if the text has a wrong syntax. [`layer`](Self::layer), [`source`](Self::source) and [`configure`](Self::configure) check the
 /// fields. Their errors name the field and contain no secret. A parser's own error could show a
 /// secret: for TOML, such an error contains the line of the mistake.
 ///
@@ -62,10 +65,38 @@ use crate::source::secret_source::SecretSource;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, Deserialize)]
+#[serde(from = "Read")]
 pub struct ClientCredentialsConfig {
     client_secret: Option<SecretSource>,
-    #[serde(flatten)]
     fields: ConfigFields,
+}
+
+/// What a configuration contains. A parser's error about another value than a table shows the value.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Read {
+    Table {
+        client_secret: Option<SecretSource>,
+        #[serde(flatten)]
+        fields: ConfigFields,
+    },
+    Other(IgnoredAny),
+}
+
+impl From<Read> for ClientCredentialsConfig {
+    fn from(read: Read) -> Self {
+        let (client_secret, fields) = match read {
+            Read::Table {
+                client_secret,
+                fields,
+            } => (client_secret, fields),
+            Read::Other(_) => (None, ConfigFields::without_table()),
+        };
+        Self {
+            client_secret,
+            fields,
+        }
+    }
 }
 
 /// The names of all fields. Any other name is an error.

@@ -8,13 +8,13 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::error::{Error, Kind};
-use crate::sanitize::sanitize;
+use crate::sanitize::ServerText;
 
-/// All fields of a table, with any names and values.
+/// All fields of a table, with any names and values. `None` if the configuration isn't a table.
 #[derive(Clone, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct ConfigFields {
-    values: BTreeMap<String, Value>,
+    values: Option<BTreeMap<String, Value>>,
 }
 
 /// The value of a field.
@@ -33,20 +33,29 @@ enum Value {
 const SIMILAR: f64 = 0.85;
 
 impl ConfigFields {
-    /// Fails if there is a field that isn't one of `known`.
+    pub(crate) fn without_table() -> Self {
+        Self { values: None }
+    }
+
+    /// Fails if there is no table, or a field that isn't one of `known`.
     pub(crate) fn check_names(&self, known: &[&str]) -> Result<(), Error> {
-        let mut names = self.values.keys();
+        let Some(values) = &self.values else {
+            let message = "the configuration isn't a table of fields";
+            return Err(Error::new(Kind::Config, message));
+        };
+        let mut names = values.keys();
         let Some(unknown) = names.find(|name| !known.contains(&name.as_str())) else {
             return Ok(());
         };
-        let what = match nearest(unknown, known) {
+        let unknown = ServerText::new(unknown);
+        let what = match nearest(unknown.as_str(), known) {
             Some(nearest) => format!("there is no such field; did you mean `{nearest}`?"),
             None => format!(
                 "there is no such field; the fields are {}",
                 known.join(", ")
             ),
         };
-        Err(wrong(&sanitize(unknown), what))
+        Err(wrong(unknown.as_str(), what))
     }
 
     pub(crate) fn text(&self, field: &str) -> Result<Option<String>, Error> {
@@ -96,7 +105,7 @@ impl ConfigFields {
 
     /// Returns the value of a field, or `None` if the field is unset.
     fn value(&self, field: &str) -> Option<&Value> {
-        let value = self.values.get(field)?;
+        let value = self.values.as_ref()?.get(field)?;
         let is_set = match value {
             Value::Unset(()) => false,
             Value::Text(text) => !text.trim().is_empty(),
@@ -139,6 +148,7 @@ pub(crate) fn inside(field: &str) -> impl Fn(Error) -> Error {
 /// Shows only the names, because a value may be a secret.
 impl fmt::Debug for ConfigFields {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.values.keys()).finish()
+        let names = self.values.iter().flat_map(BTreeMap::keys);
+        f.debug_set().entries(names).finish()
     }
 }

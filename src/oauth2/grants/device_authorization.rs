@@ -96,10 +96,12 @@ impl DeviceAuthorization {
         self
     }
 
-    /// Requests a code that the user can log in with (RFC 8628 §3.1). This method doesn't retry.
+    /// Requests a code that the user can log in with (RFC 8628 §3.1). This method doesn't retry. It
+    /// first checks that the [store](Self::store) can be locked.
     ///
     /// # Errors
     ///
+    /// - [`is_source`](Error::is_source) if the store fails.
     /// - [`is_denied`](Error::is_denied) if the server refuses.
     /// - [`is_reply`](Error::is_reply) if a field of the response is missing or malformed.
     /// - Any other error of a request to the server.
@@ -108,6 +110,7 @@ impl DeviceAuthorization {
     ///
     /// If the server has already issued a code, nobody can use that code.
     pub async fn begin(&self) -> Result<DevicePrompt, Error> {
+        self.login.check_store().await?;
         let requested_at = Instant::now();
         let mut params = Params::default();
         self.login.params.add_to(&mut params);
@@ -139,7 +142,7 @@ impl DeviceAuthorization {
     ///
     /// - [`is_access_denied`](Error::is_access_denied) if the user or the server refused the login.
     /// - [`is_login_required`](Error::is_login_required) if the code expires before the user logs
-    ///   in.
+    ///   in. If the last poll failed, the [source](std::error::Error::source) says why.
     /// - [`is_source`](Error::is_source) if the refresh token can't be saved.
     /// - Any other error of the token endpoint.
     ///
@@ -157,11 +160,12 @@ impl DeviceAuthorization {
     /// The code is lost, and its tokens may also be lost. Begin the login again.
     pub async fn finish(&self, prompt: DevicePrompt) -> Result<RefreshToken, Error> {
         let (expires_at, mut interval) = (prompt.expires_at(), prompt.interval);
+        let mut failed = None;
         loop {
             let next = Instant::now() + interval;
             sleep_until(next.min(expires_at)).await;
             if next >= expires_at {
-                return Err(expired());
+                return Err(expired(failed));
             }
             let error = match self.poll(&prompt).await {
                 Ok(source) => return Ok(source),
@@ -171,6 +175,7 @@ impl DeviceAuthorization {
                 return Err(ended(error));
             };
             let retry_after = error.retry_after().unwrap_or_default();
+            failed = matches!(change, IntervalChange::Doubled).then_some(error);
             interval = change.apply(interval).max(retry_after);
             interval = interval.min(MAX_INTERVAL);
         }
@@ -223,12 +228,16 @@ impl IntervalChange {
 
 fn ended(error: Error) -> Error {
     match error.code() {
-        Some("expired_token") => expired().with_source(error),
+        Some("expired_token") => expired(Some(error)),
         _ => error,
     }
 }
 
-fn expired() -> Error {
+fn expired(source: Option<Error>) -> Error {
     let message = "the code expired before the user logged in; begin the login again";
-    Error::new(Kind::LoginRequired, message)
+    let error = Error::new(Kind::LoginRequired, message);
+    match source {
+        Some(source) => error.with_source(source),
+        None => error,
+    }
 }

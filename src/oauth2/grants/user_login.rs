@@ -40,6 +40,23 @@ impl UserLogin {
         })
     }
 
+    /// Fails if the store is broken. So no user is asked for a login that can't be saved.
+    pub(crate) async fn check_store(&self) -> Result<(), Error> {
+        let Some(store) = &self.store else {
+            return Ok(());
+        };
+        match self.lock_attempts(store).next().await {
+            Ok(Some(lock)) => unlock(&**store, lock).await,
+            // Another process has the lock, so the store works.
+            Ok(None) => {}
+            Err(error) => {
+                let message = "the store of the login can't be used, so no code was requested";
+                return Err(Error::new(Kind::Source, message).with_source(error));
+            }
+        }
+        Ok(())
+    }
+
     /// Exchanges the grant for tokens. Saves the login before it returns, even if the response has no
     /// usable access token.
     ///
@@ -55,9 +72,7 @@ impl UserLogin {
         let Some(store) = &self.store else {
             return self.exchange_with_lock(grant, None).await;
         };
-        let request_time = self.client.endpoint.http.timeout;
-        let attempts = LockAttempts::new(&**store, LOCK_TIMEOUT, request_time);
-        let lock = attempts.lock().await?;
+        let lock = self.lock_attempts(store).lock().await?;
         let exchanged = match store.confirm(&lock).await {
             Ok(true) => self.exchange_with_lock(grant, Some((store, &lock))).await,
             Ok(false) => Err(lock_lost()),
@@ -66,6 +81,11 @@ impl UserLogin {
         };
         unlock(&**store, lock).await;
         exchanged
+    }
+
+    fn lock_attempts<'a>(&self, store: &'a Arc<dyn DynRefreshTokenStore>) -> LockAttempts<'a> {
+        let request_time = self.client.endpoint.http.timeout;
+        LockAttempts::new(&**store, LOCK_TIMEOUT, request_time)
     }
 
     async fn exchange_with_lock<'a>(

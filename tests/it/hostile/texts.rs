@@ -38,7 +38,7 @@ use crate::support::web::{Page, Web};
 /// Characters that a terminal acts on, hides, or takes as an order to turn the text around.
 const FORBIDDEN: &str = "\u{85}\u{9b}\u{ad}\u{34f}\u{61c}\u{180e}\u{200b}\u{200d}\u{200e}\u{200f}\
                          \u{202a}\u{202e}\u{2028}\u{2029}\u{2060}\u{2066}\u{2069}\u{3164}\u{e000}\
-                         \u{fe0f}\u{feff}\u{fff9}\u{e0041}\u{e0100}\u{10fffd}";
+                         \u{fdd0}\u{fe0f}\u{feff}\u{fff9}\u{fffc}\u{ffff}\u{13430}\u{e0041}\u{e0100}\u{10fffd}";
 
 /// The longest part of a server's text that is shown.
 const LONGEST_PART: usize = 256;

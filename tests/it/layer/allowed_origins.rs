@@ -391,6 +391,10 @@ fn what_is_no_origin_is_refused_with_a_word_on_how_to_write_one() {
         "https://api.example.com:",
         "https://api.example.com@api.example.com",
         "https://api example.com",
+        "https://*.example.com",
+        "https://*",
+        "https://a.example.com,https://b.example.com",
+        "https://a.example.com, https://b.example.com",
     ] {
         let error = wrong.parse::<Origin>().unwrap_err();
         assert!(
@@ -399,6 +403,8 @@ fn what_is_no_origin_is_refused_with_a_word_on_how_to_write_one() {
         );
         assert!(unnamed().only_to([wrong]).is_err());
     }
+    let pattern = "https://*.example.com".parse::<Origin>().unwrap_err();
+    assert!(pattern.to_string().contains("has a `*`"), "{pattern}");
     let none: [&str; 0] = [];
     assert!(unnamed().only_to(none).unwrap_err().is_config());
     let address: Origin = "https://[::1]:8443".parse().unwrap();

@@ -34,10 +34,10 @@ async fn the_secret_itself_is_an_error_that_never_shows_it() {
         "key = 'planted'",
         "key = ['planted']",
         "key = { secret = 'planted' }",
-        "key = { file = 'a', env = 'planted' }",
         "key = { file = 7, secret = 'planted' }",
         "key = 7.5",
         "key = {}",
+        "key = { file = '', env = ' ' }",
     ] {
         // A parser's own error could show the line.
         let settings: Settings = toml::from_str(text).unwrap();
@@ -55,6 +55,24 @@ async fn the_secret_itself_is_an_error_that_never_shows_it() {
             );
         }
     }
+}
+
+/// A variable may add a place to that of a file, and may also take that place away.
+#[tokio::test]
+async fn one_place_is_enough_and_an_empty_text_is_none() {
+    for text in [
+        "key = { env = 'PATH', file = '' }",
+        "key = { file = ' ', env = 'PATH' }",
+    ] {
+        let settings: Settings = toml::from_str(text).unwrap();
+        settings.key.read().await.unwrap();
+    }
+    let both: Settings = toml::from_str("key = { file = 'a', env = 'PATH' }").unwrap();
+    let error = both.key.read().await.unwrap_err().to_string();
+    assert!(
+        error.ends_with("`file` and `env` are both set; remove one of them"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -204,6 +204,8 @@ fn an_unknown_field_is_an_error_that_names_the_nearest_right_one() {
         );
         assert!(told.contains(&advice), "{told}");
     }
+    let long = error(&with(json!({"y".repeat(1 << 20): 7})));
+    assert!(long.contains("the fields are any_https, "), "{long}");
     for unknown in ["", "x", "…", "password", "proxy\u{202e}\n"] {
         let told = error(&with(json!({unknown: {"deep": ["planted"]}})));
         assert!(told.contains("the fields are any_https, "), "{told}");
@@ -227,7 +229,6 @@ fn a_secret_in_the_configuration_is_an_error_that_says_what_to_write_and_shows_n
         json!({}),
         json!({"value": "planted"}),
         json!({"file": ["planted"]}),
-        json!({"file": "/run/secrets/x", "env": "PLANTED"}),
         json!({"file": "/run/secrets/x", "value": "planted"}),
     ];
     for shape in shapes {
@@ -236,6 +237,9 @@ fn a_secret_in_the_configuration_is_an_error_that_says_what_to_write_and_shows_n
                       `{ env = \"NAME\" }`";
         assert!(told.contains(advice), "{told}");
     }
+    let both = json!({"file": "/run/secrets/x", "env": "PLANTED"});
+    let told = error(&with(json!({"client_secret": both})));
+    assert!(told.contains("`file` and `env` are both set"), "{told}");
 }
 
 /// An error of the parser of TOML contains the line of the mistake.
@@ -355,10 +359,22 @@ fn a_number_may_be_an_id() -> Result<(), Error> {
     Ok(())
 }
 
+/// A parser's error about a value of the wrong type shows the value, such as the secret itself.
 #[test]
-fn an_object_is_all_that_is_required_of_the_parser() {
-    let config: Result<ClientCredentialsConfig, _> = serde_json::from_value(json!("text"));
-    config.unwrap_err();
-    let config = serde_json::from_value::<ClientCredentialsConfig>(Value::Object(Map::new()));
-    config.unwrap();
+fn a_configuration_that_is_no_table_is_an_error_that_shows_nothing() {
+    for value in [
+        json!("planted"),
+        json!(["planted"]),
+        json!(7),
+        json!(true),
+        Value::Null,
+    ] {
+        let settings: Settings = serde_json::from_value(json!({"reports": value})).unwrap();
+        assert_eq!(
+            error(&settings.reports),
+            "the configuration isn't a table of fields"
+        );
+        settings.reports.source().unwrap_err();
+    }
+    assert!(error(&read(Value::Object(Map::new()))).contains("lacks"));
 }

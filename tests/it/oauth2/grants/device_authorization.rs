@@ -1,14 +1,17 @@
 //! A login on another device: the request, the prompt for the user, and how often the program polls
 //! the server.
 
+use std::error::Error as _;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tower_auth::oauth2::{Client, DeviceAuthorization, DevicePrompt, RefreshToken};
+use tower_auth::oauth2::{
+    Client, DeviceAuthorization, DevicePrompt, RefreshToken, RefreshTokenStore,
+};
 use tower_auth::{Error, Reason, TokenSource};
 
 use crate::support::login_server::{BROKEN, ISSUED, LoginServer, REFRESHED, Response, form};
-use crate::support::refresh_store::Store;
+use crate::support::refresh_store::{LockingStore, Store, StoreFault};
 use crate::support::token_server::{ID, SECRET, TokenServer, URL, all_text_of, expiry};
 
 const DEVICE: &str = "https://id.example.com/device";
@@ -431,6 +434,51 @@ async fn it_stops_when_the_code_is_over() {
     tokio::time::advance(Duration::from_secs(8)).await;
     assert!(login.finish(prompt).await.unwrap_err().is_login_required());
     assert_eq!(server.times_asked(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_can_not_be_locked_is_an_error_before_the_person_sees_a_code() {
+    let (server, store) = (
+        LoginServer::responding([PROMPT, ISSUED]),
+        LockingStore::default(),
+    );
+    store.breaks("lock", StoreFault::Fails);
+    let login = login(&server).store(store.clone());
+    let error = login.begin().await.unwrap_err();
+    assert!(error.is_source(), "{error}");
+    assert!(
+        all_text_of(&error).contains("the store is broken"),
+        "{error:?}"
+    );
+    assert_eq!(server.times_asked(), 0);
+
+    // Another process may have the lock at this moment.
+    store.works_again();
+    let other = store.lock(Duration::ZERO).await.unwrap();
+    let prompt = login.begin().await.unwrap();
+    drop(other);
+    login.finish(prompt).await.unwrap();
+    assert!(!store.is_locked());
+    assert_eq!(store.saves(), ["refresh"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_error_at_the_end_of_the_code_has_the_error_of_the_last_poll() {
+    let (server, store) = (LoginServer::responding([PROMPT]), LockingStore::default());
+    let login_with_store = login(&server).store(store.clone());
+    let prompt = login_with_store.begin().await.unwrap();
+    store.breaks("lock", StoreFault::Fails);
+    let error = login_with_store.finish(prompt).await.unwrap_err();
+    assert!(error.is_login_required(), "{error}");
+    assert!(
+        all_text_of(&error).contains("the store is broken"),
+        "{error:?}"
+    );
+
+    // Trouble that is over isn't the reason.
+    let short = r#"{"device_code":"d","user_code":"u","verification_uri":"https://a.example","expires_in":20}"#;
+    let (ended, _) = polled([(200, short), BROKEN, PENDING]).await;
+    assert!(ended.unwrap_err().source().is_none());
 }
 
 /// GitHub responds with 200, even with an error.

@@ -155,6 +155,108 @@ async fn a_redirect_sends_the_key_to_another_origin_unless_the_client_sends_no_r
     }
 }
 
+/// Places in which servers repeat a request's address. The arguments are the key as it came, and the
+/// whole target.
+const REPEATED: [fn(&str, &str) -> String; 10] = [
+    |key, _| format!("/end?page=2&token={key}"),
+    |key, _| format!("/end?page=2&API_KEY={key}"),
+    |key, _| format!("/end?page=2&a=1;api_key={key}"),
+    |key, _| format!("/end/{key}/x?page=2#{key}"),
+    |key, _| format!("/end?page=2#api_key={key}"),
+    |_, target| format!("/end?page=2&return_to={}", encoded(target)),
+    |_, target| format!("/end?return_to={}&page=2", encoded(&encoded(target))),
+    |key, _| {
+        format!(
+            "/end?page=2&token={}",
+            key.to_lowercase().replace("%2f", "/")
+        )
+    },
+    |key, _| format!("/end/{}?page=2", encoded(&key.replace("%2F", "/"))),
+    |_, _| String::from("/end?page=2&next=planted%2Bkey%2Fof+mine"),
+];
+
+fn encoded(text: &str) -> String {
+    form_urlencoded::byte_serialize(text.as_bytes()).collect()
+}
+
+/// A login page often gets the address to which the person returns.
+#[tokio::test]
+async fn no_url_and_no_error_shows_the_key_that_a_redirect_repeats() {
+    for repeat in REPEATED {
+        let server = ScriptedServer::new(move |request| match request.uri().path() {
+            "/" => {
+                let target = request.uri().to_string();
+                let (_, key) = target.split_once("api_key=").unwrap();
+                ScriptedResponse::new(302).header(LOCATION.as_str(), repeat(key, &target))
+            }
+            _ => ScriptedResponse::new(200)
+                .body("a long body")
+                .reset_after(4),
+        });
+        let server = server.serve().await.unwrap();
+        let client = builder().build().unwrap();
+        let url = server.url("/?page=2");
+        let request = client.get(&url).build().unwrap();
+        let response = layer()
+            .layer(client.clone())
+            .oneshot(request)
+            .await
+            .unwrap();
+        assert_eq!(response.url().query(), Some("page=2"), "{}", response.url());
+        assert!(
+            !response.url().as_str().contains("lanted"),
+            "{}",
+            response.url()
+        );
+        let found = errors(client, &url).await;
+        check(&found, reqwest::Error::is_decode);
+        assert!(!all_text_of(&found[0]).contains("lanted"), "{:?}", found[0]);
+    }
+}
+
+#[tokio::test]
+async fn an_error_about_a_redirect_that_repeats_the_key_is_still_an_error_of_reqwest() {
+    for (location, kind) in [
+        (
+            "odd://x/planted+key/of%20mine?page=2",
+            reqwest::Error::is_builder as fn(&_) -> bool,
+        ),
+        (
+            "http://planted%2Bkey%2Fof%20mine@127.0.0.1:9/?page=2",
+            reqwest::Error::is_request,
+        ),
+    ] {
+        let moved = ScriptedResponse::new(302).header(LOCATION.as_str(), location);
+        let server = ScriptedServer::new(move |_| moved.clone());
+        let server = server.serve().await.unwrap();
+        let found = errors(builder().build().unwrap(), &server.url("/?page=2")).await;
+        check(&found, kind);
+    }
+}
+
+#[cfg(feature = "tower-http")]
+#[tokio::test]
+async fn the_uri_that_tower_http_requested_last_has_no_key() {
+    use tower_http::follow_redirect::{FollowRedirect, RequestUri};
+
+    let http = service_fn(|request: Request<Full<bytes::Bytes>>| async move {
+        let mut response = Response::builder();
+        if request.uri().path() == "/" {
+            let location = format!("/end?page=2&was={}", encoded(&request.uri().to_string()));
+            response = response.status(302).header(LOCATION, location);
+        }
+        Ok::<_, BoxError>(response.body(Full::<bytes::Bytes>::default()).unwrap())
+    });
+    for (path, expected) in [("/", "/end?page=2"), ("/x?page=2", "/x?page=2")] {
+        let request = Request::get(format!("https://api.example.com{path}"));
+        let request = request.body(Full::default()).unwrap();
+        let client = layer().layer(FollowRedirect::new(http));
+        let response = client.oneshot(request).await.unwrap();
+        let RequestUri(uri) = response.extensions().get().unwrap();
+        assert_eq!(*uri, *format!("https://api.example.com{expected}"));
+    }
+}
+
 /// An error of a client that this crate doesn't know.
 #[derive(Debug)]
 struct Unsent {
