@@ -3,6 +3,8 @@
 //! | the program runs | source | feature |
 //! | --- | --- | --- |
 //! | beside a program that prints a credential | [`Command`] | `command` |
+//! | on Google Cloud, with the identity of its machine, service or pod | [`gcp::Metadata`] | `gcp` |
+//! | anywhere, with an identity of Google that Google's own clients would find | [`gcp::ApplicationDefault`] | `gcp` |
 
 #[cfg(any(
     feature = "command",
@@ -26,6 +28,9 @@ pub(crate) mod metadata_host;
 
 #[cfg(feature = "command")]
 pub(crate) mod command;
+
+#[cfg(feature = "gcp")]
+pub mod gcp;
 
 #[cfg(feature = "command")]
 pub use command::command_format::CommandFormat;
