@@ -331,14 +331,6 @@ impl TokenSource for ApplicationDefault {
         }
     }
 
-    async fn close(&self, last: Option<Token>) -> Result<(), Error> {
-        let read = self.last.lock().await.take();
-        match read {
-            Some(read) => read.credentials.close(last).await,
-            None => Ok(()),
-        }
-    }
-
     /// Returns a longer time if a program may run.
     fn fetch_timeout(&self) -> Option<Duration> {
         let may_run = self.settings.allows_executables;

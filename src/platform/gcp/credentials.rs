@@ -115,12 +115,4 @@ impl TokenSource for Credentials {
             Self::Impersonated(source) => source.fetch(reason).await,
         }
     }
-
-    async fn close(&self, last: Option<Token>) -> Result<(), Error> {
-        match self {
-            Self::Impersonated(source) => source.close(last).await,
-            // There is nothing to revoke.
-            _ => Ok(()),
-        }
-    }
 }

@@ -48,10 +48,11 @@ impl FileSettings {
         }
     }
 
-    /// Returns the settings for a token that only gets the token of another account.
+    /// Returns the settings for a token that only gets the token of another account. The requested
+    /// scopes are those of the other account.
     pub(crate) fn for_impersonation(&self) -> Self {
         Self {
-            scope: String::from(CLOUD_PLATFORM),
+            scope: String::new(),
             ..self.clone()
         }
     }

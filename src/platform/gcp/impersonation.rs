@@ -134,11 +134,6 @@ impl TokenSource for Impersonation {
             result => result,
         }
     }
-
-    async fn close(&self, _last: Option<Token>) -> Result<(), Error> {
-        self.source.close().await;
-        Ok(())
-    }
 }
 
 impl fmt::Debug for Impersonation {
