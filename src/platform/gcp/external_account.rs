@@ -6,7 +6,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use super::file_fields::FileFields;
 use super::file_settings::FileSettings;
 use super::impersonation::account_of;
-use super::subject_token::{self, Exchange};
+use super::subject_token::{self, ExchangeContext};
 use crate::error::Error;
 use crate::oauth2::client::oauth2_client::Client;
 use crate::oauth2::grants::token_exchange::TokenExchange;
@@ -31,7 +31,7 @@ pub(crate) fn exchange(
     let subject = subject_token::source(
         &file.required_object("credential_source")?,
         settings,
-        &Exchange {
+        &ExchangeContext {
             audience,
             token_type,
             impersonated: impersonated.and_then(account_of),

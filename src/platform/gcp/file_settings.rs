@@ -4,8 +4,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use super::universe::Universe;
-use crate::http_client::endpoint_client::EndpointClient;
-use crate::http_client::endpoint_client::TIMEOUT;
+use crate::http_client::endpoint_client::{EndpointClient, TIMEOUT};
 use crate::http_client::transport::DynTransport;
 use crate::oauth2::client::oauth2_client::Client;
 

@@ -2,15 +2,15 @@
 
 pub(crate) mod metadata;
 
-pub(crate) mod universe;
-
 pub(crate) mod file_fields;
+
+pub(crate) mod universe;
 
 pub(crate) mod file_settings;
 
 pub(crate) mod credentials_file;
 
-pub(crate) mod words;
+pub(crate) mod command_line;
 
 pub(crate) mod subject_token;
 

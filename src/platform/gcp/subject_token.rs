@@ -10,9 +10,9 @@ use std::time::{Duration, SystemTime};
 use http::HeaderMap;
 use secrecy::{ExposeSecret, SecretString};
 
+use super::command_line;
 use super::file_fields::FileFields;
 use super::file_settings::FileSettings;
-use super::words;
 use crate::error::{BoxError, Error, Kind};
 use crate::http_client::body_value::{BodyValue, inside, parse_json};
 use crate::http_client::endpoint_client::{EndpointClient, EndpointRequest};
@@ -25,14 +25,14 @@ use crate::token::redact::Redactor;
 
 /// How a file or a response contains the token.
 #[derive(Clone, Debug)]
-enum Format {
+enum SubjectFormat {
     Text,
     /// JSON, with the token at this pointer.
     Json(String),
 }
 
 /// What a program has to know about the exchange.
-pub(crate) struct Exchange<'a> {
+pub(crate) struct ExchangeContext<'a> {
     pub(crate) audience: &'a str,
     pub(crate) token_type: &'a str,
     /// The email address of the service account that the exchange finally leads to.
@@ -48,7 +48,7 @@ const LONGEST_LIMIT: u64 = 120_000;
 pub(crate) fn source(
     from: &FileFields<'_>,
     settings: &FileSettings,
-    exchange: &Exchange<'_>,
+    context: &ExchangeContext<'_>,
 ) -> Result<SecretSource, Error> {
     for (name, what) in [
         (
@@ -72,7 +72,7 @@ pub(crate) fn source(
     match (file, url, executable) {
         (Some(path), None, None) => Ok(of_file(PathBuf::from(path), format(from)?)),
         (None, Some(url), None) => of_url(from, url, settings),
-        (None, None, Some(executable)) => of_executable(&executable, settings, exchange),
+        (None, None, Some(executable)) => of_executable(&executable, settings, context),
         _ => {
             let what = "must have exactly one of `file`, `url` and `executable`";
             Err(from.objection(&format!("has a `credential_source` that {what}")))
@@ -80,15 +80,15 @@ pub(crate) fn source(
     }
 }
 
-fn format(from: &FileFields<'_>) -> Result<Format, Error> {
+fn format(from: &FileFields<'_>) -> Result<SubjectFormat, Error> {
     let Some(format) = from.object("format")? else {
-        return Ok(Format::Text);
+        return Ok(SubjectFormat::Text);
     };
     match format.text("type")? {
-        None | Some("text") => Ok(Format::Text),
+        None | Some("text") => Ok(SubjectFormat::Text),
         Some("json") => {
             let field = format.required("subject_token_field_name")?;
-            Ok(Format::Json(inside("", field)))
+            Ok(SubjectFormat::Json(inside("", field)))
         }
         Some(_) => Err(format.wrong("type", "is neither `text` nor `json`")),
     }
@@ -107,10 +107,10 @@ fn token_at(value: &BodyValue, pointer: &str, what: &str) -> Result<SecretString
     }
 }
 
-fn of_file(path: PathBuf, format: Format) -> SecretSource {
+fn of_file(path: PathBuf, format: SubjectFormat) -> SecretSource {
     let what = format!("the subject token's file {}", path.display());
     let file = SecretSource::file(path);
-    let Format::Json(pointer) = format else {
+    let SubjectFormat::Json(pointer) = format else {
         return file;
     };
     SecretSource::from_fn(move || {
@@ -148,7 +148,7 @@ fn of_url(
 async fn get(
     http: &EndpointClient,
     headers: &HeaderMap,
-    format: &Format,
+    format: &SubjectFormat,
 ) -> Result<SecretString, Error> {
     const REPLY: &str = "the reply with the subject token";
     let mut redactor = Redactor::default();
@@ -164,13 +164,13 @@ async fn get(
     }
     let unreadable = |why: Cow<'_, str>| Error::new(Kind::Reply, format!("{REPLY} {why}"));
     match format {
-        Format::Text => {
+        SubjectFormat::Text => {
             let body = response.decoded();
             let body = body.map_err(|why| unreadable(why.what(&Redactor::default())))?;
             let text = str::from_utf8(body).map_err(|_| unreadable("isn't UTF-8".into()))?;
             Ok(SecretString::from(text.trim()))
         }
-        Format::Json(pointer) => {
+        SubjectFormat::Json(pointer) => {
             let fields = response.fields();
             let fields = fields.map_err(|why| unreadable(why.what(&Redactor::default())))?;
             token_at(&fields.body, pointer, REPLY)
@@ -181,7 +181,7 @@ async fn get(
 fn of_executable(
     from: &FileFields<'_>,
     settings: &FileSettings,
-    exchange: &Exchange<'_>,
+    context: &ExchangeContext<'_>,
 ) -> Result<SecretSource, Error> {
     let line = from.required("command")?;
     if !settings.allows_executables {
@@ -189,7 +189,8 @@ fn of_executable(
                     environment variable `GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES` to `1`";
         return Err(from.wrong("command", what));
     }
-    let words = words::split(line).ok_or_else(|| from.wrong("command", "has an unclosed quote"))?;
+    let words =
+        command_line::words(line).ok_or_else(|| from.wrong("command", "has an unclosed quote"))?;
     let [program, args @ ..] = words.as_slice() else {
         return Err(from.wrong("command", "is empty"));
     };
@@ -197,13 +198,13 @@ fn of_executable(
     if !(SHORTEST_LIMIT..=LONGEST_LIMIT).contains(&limit) {
         return Err(from.wrong("timeout_millis", "isn't between 5000 and 120000"));
     }
-    let format = CommandFormat::google_executable(exchange.audience, exchange.token_type);
+    let format = CommandFormat::google_executable(context.audience, context.token_type);
     let mut command = Command::new(program)
         .args(args)
         .pass_env(settings.passed.iter().cloned())
         .timeout(Duration::from_millis(limit))
         .format(format.clone());
-    if let Some(email) = exchange.impersonated {
+    if let Some(email) = context.impersonated {
         command = command.env("GOOGLE_EXTERNAL_ACCOUNT_IMPERSONATED_EMAIL", email);
     }
     let Some(output) = from.text("output_file")? else {

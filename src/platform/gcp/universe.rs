@@ -1,6 +1,6 @@
 //! The domain of Google's APIs. A credentials file may name only addresses in this domain.
 //!
-//! Whoever writes the file could otherwise choose the server that gets the secrets of this machine.
+//! Otherwise, the author of the file could choose the server that gets the secrets of this machine.
 //! Google's clients don't check the addresses; their documentation asks the user to do so.
 
 use http::Uri;

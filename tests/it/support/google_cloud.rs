@@ -48,6 +48,54 @@ pub(crate) fn impersonation_url() -> String {
     )
 }
 
+/// The file of a service account with this key.
+pub(crate) fn service_account(private_key: &str) -> Value {
+    json!({
+        "type": "service_account", "project_id": "project", "private_key_id": KEY_ID,
+        "private_key": private_key, "client_email": EMAIL, "client_id": "1234567890",
+        "auth_uri": "https://accounts.google.com/o/oauth2/auth", "token_uri": TOKEN_URL,
+        "universe_domain": "googleapis.com",
+    })
+}
+
+/// The file of a person's login.
+pub(crate) fn person() -> Value {
+    json!({
+        "type": "authorized_user", "account": "", "client_id": CLIENT_ID,
+        "client_secret": CLIENT_SECRET, "refresh_token": REFRESH_TOKEN,
+        "quota_project_id": "paying-project", "universe_domain": "googleapis.com",
+    })
+}
+
+/// The file of an account that [`EMAIL`] lets act in its place.
+pub(crate) fn impersonated(source: &Value) -> Value {
+    json!({
+        "type": "impersonated_service_account", "delegates": [DELEGATE],
+        "service_account_impersonation_url": impersonation_url(), "source_credentials": source,
+    })
+}
+
+/// The file of another provider's identity.
+pub(crate) fn external(credential_source: &Value) -> Value {
+    json!({
+        "type": "external_account", "audience": POOL, "subject_token_type": JWT,
+        "token_url": STS_URL, "credential_source": credential_source,
+        "universe_domain": "googleapis.com",
+    })
+}
+
+/// The source of a subject token at [`SUBJECT_URL`].
+pub(crate) fn subject_at_url() -> Value {
+    let format = json!({"type": "json", "subject_token_field_name": "access_token"});
+    json!({"url": SUBJECT_URL, "headers": {"Metadata": "True"}, "format": format})
+}
+
+/// Returns the file with this field.
+pub(crate) fn with(mut file: Value, name: &str, value: impl Into<Value>) -> Value {
+    file[name] = value.into();
+    file
+}
+
 /// Starts the servers. The machine signs ID tokens with the key, and the service account signs its
 /// assertions with the same key.
 pub(crate) fn server(private_key: &'static str, public_key: &'static str) -> ScriptedServer {

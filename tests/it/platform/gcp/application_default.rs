@@ -5,11 +5,10 @@ use tower_auth::platform::gcp::ApplicationDefault;
 use tower_auth::{Reason, TokenSource};
 use tower_auth_test::ScriptedResponse;
 
-use super::files::{
-    Folder, error_of, external, fetch, fetch_with, google, impersonated, person, service_account,
-    with,
+use super::files::{Folder, error_of, fetch, fetch_with, google, service_account};
+use crate::support::google_cloud::{
+    CLOUD_PLATFORM, DELEGATE, EMAIL, external, impersonated, impersonation_url, person, with,
 };
-use crate::support::google_cloud::{CLOUD_PLATFORM, DELEGATE, EMAIL, impersonation_url};
 use crate::support::keys::{RSA_PKCS8, RSA_PUBLIC};
 use crate::support::token_server::{all_text_of, expiry};
 use crate::support::web::line;
@@ -105,6 +104,19 @@ async fn a_first_token_that_was_revoked_is_replaced_once() {
     let error = fetch(&source).await.unwrap_err();
     assert_eq!(error.code(), Some("UNAUTHENTICATED"));
     assert_eq!(server.requests().len(), before + 3);
+}
+
+#[tokio::test]
+async fn a_first_token_that_comes_back_is_not_sent_again() {
+    let (server, folder) = (google(), Folder::with(&impersonated(&person())));
+    let source = folder.source(&server);
+    fetch(&source).await.unwrap();
+    let refusal = json!({"error": {"status": "UNAUTHENTICATED"}});
+    server.respond_next(ScriptedResponse::json(401, refusal));
+    let before = server.requests().len();
+    let error = fetch(&source).await.unwrap_err();
+    assert_eq!(error.code(), Some("UNAUTHENTICATED"));
+    assert_eq!(server.requests().len(), before + 2);
 }
 
 #[tokio::test]

@@ -4,9 +4,10 @@ use serde_json::{Value, json};
 use tower_auth::{Reason, TokenSource};
 use tower_auth_test::ScriptedResponse;
 
-use super::files::{Folder, error_of, external, fetch, fetch_with, google, with};
+use super::files::{Folder, error_of, fetch, fetch_with, google};
 use crate::support::google_cloud::{
-    CLIENT_ID, CLIENT_SECRET, SUBJECT, SUBJECT_URL, WORKFORCE_POOL, impersonation_url,
+    CLIENT_ID, CLIENT_SECRET, SUBJECT, SUBJECT_URL, WORKFORCE_POOL, external, impersonation_url,
+    subject_at_url as of_url, with,
 };
 use crate::support::token_server::all_text_of;
 use crate::support::web::line;
@@ -17,12 +18,6 @@ const PUBSUB: &str = "https://www.googleapis.com/auth/pubsub";
 
 fn json_format(field: &str) -> Value {
     json!({"type": "json", "subject_token_field_name": field})
-}
-
-fn of_url() -> Value {
-    json!({
-        "url": SUBJECT_URL, "headers": {"Metadata": "True"}, "format": json_format("access_token"),
-    })
 }
 
 #[tokio::test]

@@ -2,16 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tempfile::TempDir;
 use tower_auth::platform::gcp::ApplicationDefault;
 use tower_auth::{Error, Reason, Token, TokenSource};
 use tower_auth_test::ScriptedServer;
 
-use crate::support::google_cloud::{
-    CLIENT_ID, CLIENT_SECRET, DELEGATE, EMAIL, JWT, KEY_ID, POOL, REFRESH_TOKEN, STS_URL,
-    TOKEN_URL, impersonation_url, server,
-};
+use crate::support::google_cloud::{self, server};
 use crate::support::keys::{RSA_PKCS8, RSA_PUBLIC};
 use crate::support::token_server::all_text_of;
 
@@ -20,41 +17,7 @@ pub(super) fn google() -> ScriptedServer {
 }
 
 pub(super) fn service_account() -> Value {
-    json!({
-        "type": "service_account", "project_id": "project", "private_key_id": KEY_ID,
-        "private_key": RSA_PKCS8, "client_email": EMAIL, "client_id": "1234567890",
-        "auth_uri": "https://accounts.google.com/o/oauth2/auth", "token_uri": TOKEN_URL,
-        "universe_domain": "googleapis.com",
-    })
-}
-
-pub(super) fn person() -> Value {
-    json!({
-        "type": "authorized_user", "account": "", "client_id": CLIENT_ID,
-        "client_secret": CLIENT_SECRET, "refresh_token": REFRESH_TOKEN,
-        "quota_project_id": "paying-project", "universe_domain": "googleapis.com",
-    })
-}
-
-pub(super) fn impersonated(source: &Value) -> Value {
-    json!({
-        "type": "impersonated_service_account", "delegates": [DELEGATE],
-        "service_account_impersonation_url": impersonation_url(), "source_credentials": source,
-    })
-}
-
-pub(super) fn external(credential_source: &Value) -> Value {
-    json!({
-        "type": "external_account", "audience": POOL, "subject_token_type": JWT,
-        "token_url": STS_URL, "credential_source": credential_source,
-        "universe_domain": "googleapis.com",
-    })
-}
-
-/// Returns the file with this field. A null removes the field.
-pub(super) fn with(mut file: Value, name: &str, value: impl Into<Value>) -> Value {
-    file[name] = value.into();
-    file
+    google_cloud::service_account(RSA_PKCS8)
 }
 
 /// A folder with a credentials file.

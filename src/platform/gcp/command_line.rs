@@ -2,7 +2,7 @@
 
 /// Splits a text at white space. Single and double quotes keep white space in a word. Returns
 /// `None` if a quote has no end. Nothing else has a special meaning.
-pub(crate) fn split(text: &str) -> Option<Vec<String>> {
+pub(crate) fn words(text: &str) -> Option<Vec<String>> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut quote = None;
