@@ -42,7 +42,7 @@ use crate::token::issued_token::Token;
 ///
 /// | setting | default |
 /// | --- | --- |
-/// | [`scopes`](Self::scopes) | `https://www.googleapis.com/auth/cloud-platform`; for a person, the scopes of the login; for the metadata server, the scopes of the machine |
+/// | [`scopes`](Self::scopes) | `https://www.googleapis.com/auth/cloud-platform`; for the metadata server, the scopes of the machine |
 /// | [`universe_domain`](Self::universe_domain) | `GOOGLE_CLOUD_UNIVERSE_DOMAIN`, or else `googleapis.com` |
 /// | [`pass_env`](Self::pass_env) | a program gets no variables of this process except `PATH` and `HOME` |
 /// | [`timeout`](Self::timeout) of each request | 10 s; 3 s for the metadata server |
@@ -165,7 +165,8 @@ impl ApplicationDefault {
         })
     }
 
-    /// Requests scopes.
+    /// Requests scopes. A person's token always has the scopes of the person's login, as in Google's
+    /// own clients.
     #[must_use]
     pub fn scopes<I>(mut self, scopes: I) -> Self
     where

@@ -95,14 +95,15 @@ fn service_account(file: &FileFields<'_>, settings: &FileSettings) -> Result<Cre
     Ok(Credentials::ServiceAccount(source))
 }
 
-/// A person's login. Google doesn't rotate the refresh token.
+/// A person's login. Its scopes stay as they are, as in Google's clients. Google doesn't rotate the
+/// refresh token.
 fn user(file: &FileFields<'_>, settings: &FileSettings) -> Result<Credentials, Error> {
     let url = file.text("token_uri")?.unwrap_or(TOKEN_URL);
     let url = settings.universe.checked(file, "token_uri", url)?;
     let (id, secret) = (file.required("client_id")?, file.required("client_secret")?);
     let client = settings.client(Client::new(url, id, secret)?);
     let source = RefreshToken::new(client, file.required("refresh_token")?);
-    Ok(Credentials::User(Box::new(source.scope(&settings.scope))))
+    Ok(Credentials::User(Box::new(source)))
 }
 
 impl TokenSource for Credentials {

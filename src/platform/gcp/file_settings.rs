@@ -47,8 +47,8 @@ impl FileSettings {
         }
     }
 
-    /// Returns the settings for a token that only gets the token of another account. The requested
-    /// scopes are those of the other account.
+    /// Returns the settings for a token that only gets the token of another account. The other
+    /// account has the requested scopes.
     pub(crate) fn for_impersonation(&self) -> Self {
         Self {
             scope: String::new(),

@@ -97,6 +97,7 @@ const REFRESH_WINDOW: Duration = Duration::from_secs(225);
 
 const VARIABLE: &str = "GCE_METADATA_HOST";
 const NAME: &str = "the metadata server";
+const REPLY: &str = "the metadata server's reply";
 
 impl Metadata {
     /// Creates a source with the variables of this process: `GCE_METADATA_HOST`, a host or
@@ -317,11 +318,7 @@ fn check_flavor(response: &EndpointResponse) -> Result<(), Error> {
     }
     let what = "has no `Metadata-Flavor: Google`, so something else answered; check \
                 `GCE_METADATA_HOST`, and whether the program runs on Google Cloud";
-    Err(unusable(
-        "the metadata server's reply",
-        response.status,
-        what,
-    ))
+    Err(unusable(REPLY, response.status, what))
 }
 
 /// Reads an ID token. The body of the response is the bare JWT.
@@ -333,22 +330,16 @@ fn read_id_token(response: &EndpointResponse) -> Result<Token, Error> {
     let body = response.decoded().unwrap_or_default();
     let jwt = str::from_utf8(body).unwrap_or_default().trim();
     let sent_at = server_time(&response.headers);
-    let token = |expiry| {
-        let token = Token::bearer(SecretString::from(jwt))?;
-        Ok(match expiry {
-            Expiry::In(lifetime) => token.expires_in(lifetime),
-            Expiry::At(end) => token.expires_at(end),
-            Expiry::Never => token,
-        })
+    let Some(expiry) = jwt::expiry(jwt, response.started, sent_at) else {
+        let what = "isn't a JWT with an `exp`";
+        return Err(unusable(REPLY, response.status, what));
     };
-    jwt::expiry(jwt, response.started, sent_at).map_or_else(
-        || {
-            let what = "isn't a JWT with an `exp`";
-            let name = "the metadata server's reply";
-            Err(unusable(name, response.status, what))
-        },
-        token,
-    )
+    let token = Token::bearer(SecretString::from(jwt))?;
+    Ok(match expiry {
+        Expiry::In(lifetime) => token.expires_in(lifetime),
+        Expiry::At(end) => token.expires_at(end),
+        Expiry::Never => token,
+    })
 }
 
 impl TokenSource for Metadata {

@@ -178,6 +178,8 @@ fn metadata(request: &RecordedRequest, private_key: &str) -> ScriptedResponse {
                 respond(200, "application/text", "googleapis.com".into())
             }
             Some("project/project-id") => respond(200, "application/text", "project".into()),
+            // Google's client for Node.js looks whether this folder exists.
+            Some("instance") => respond(200, "application/text", "service-accounts/".into()),
             _ if request.path() == "/" => {
                 respond(200, "application/text", "computeMetadata/".into())
             }

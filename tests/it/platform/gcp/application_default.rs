@@ -34,7 +34,9 @@ async fn a_person_has_the_scopes_of_the_login() {
     let token = fetch(&folder.source(&server)).await.unwrap();
     assert_eq!(token.secret(), "ya29.person.of-the-login");
     let token = fetch(&folder.source(&server).scopes([PUBSUB])).await;
-    assert_eq!(token.unwrap().secret(), "ya29.person.pubsub");
+    assert_eq!(token.unwrap().secret(), "ya29.person.of-the-login");
+    let sent = server.requests();
+    assert!(sent.iter().all(|request| request.param("scope").is_none()));
 
     let revoked = with(person(), "refresh_token", "planted-old");
     let error = fetch_with(&revoked).await.unwrap_err();
