@@ -97,6 +97,7 @@
 //! | `gzip` | [compressed responses](oauth2::Transport#content-codings) of token endpoints, logins and metadata |
 //! | `serde` | [`oauth2::ClientCredentialsConfig`]: settings from a configuration; also reads [`SecretSource`] and [`Origin`] |
 //! | `command` | [`platform::Command`]: a program that prints a credential |
+//! | `gcp` | [`platform::gcp`] (so `command` and `jwt` too): identities on Google Cloud |
 //! | `github` | [`platform::github`] (so `jwt` too): installations of a GitHub App, and the identity of a job in GitHub Actions |
 //! | `tower-http` | the origin of responses that tower-http's `FollowRedirect` returns |
 //! | `full` | all features |

@@ -30,7 +30,7 @@
 //! # Ok(()) }
 //! ```
 
-mod scope;
+pub(crate) mod scope;
 
 #[cfg(any(feature = "authorization-code", feature = "jwt"))]
 mod random;
@@ -45,7 +45,7 @@ pub(crate) mod discovery;
 
 pub(crate) mod client;
 
-mod grants;
+pub(crate) mod grants;
 
 mod resource;
 

@@ -3,6 +3,8 @@
 //! | the program runs | source | feature |
 //! | --- | --- | --- |
 //! | beside a program that prints a credential | [`Command`] | `command` |
+//! | on Google Cloud, with the identity of its machine, service or pod | [`gcp::Metadata`] | `gcp` |
+//! | anywhere, with an identity of Google that Google's own clients would find | [`gcp::ApplicationDefault`] | `gcp` |
 //! | as a GitHub App | [`github::App`] | `github` |
 //! | in a job of GitHub Actions | [`github::ActionsIdToken`] | `github` |
 
@@ -29,6 +31,8 @@ pub(crate) mod metadata_host;
 #[cfg(feature = "command")]
 pub(crate) mod command;
 
+#[cfg(feature = "gcp")]
+pub mod gcp;
 #[cfg(feature = "github")]
 pub mod github;
 

@@ -9,9 +9,13 @@ mod django_oauth;
 mod driven_by_apis;
 #[path = "../it/support/free_port.rs"]
 mod free_port;
+mod gcp;
 mod github;
+#[allow(dead_code, reason = "the tests of the source use the rest")]
 #[path = "../it/support/github_server.rs"]
 mod github_server;
+#[path = "../it/support/google_cloud.rs"]
+mod google_cloud;
 mod grpc;
 mod grpc_servers;
 mod key;

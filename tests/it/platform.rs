@@ -2,5 +2,8 @@
 
 #[cfg(all(feature = "command", unix))]
 mod command;
+
+#[cfg(feature = "gcp")]
+mod gcp;
 #[cfg(feature = "github")]
 mod github;

@@ -23,6 +23,8 @@ pub(crate) mod form_server;
 mod free_port;
 #[cfg(feature = "github")]
 pub(crate) mod github_server;
+#[cfg(feature = "gcp")]
+pub(crate) mod google_cloud;
 pub(crate) mod house;
 #[cfg(feature = "jwt")]
 pub(crate) mod keys;

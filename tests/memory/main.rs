@@ -9,6 +9,7 @@
 
 mod api_keys;
 mod fleets;
+mod gcp;
 mod grants;
 #[path = "../it/support/keys.rs"]
 #[expect(dead_code, reason = "these tests need only some of the keys")]
