@@ -96,6 +96,7 @@
 //! | `gzip` | [compressed responses](oauth2::Transport#content-codings) of token endpoints, logins and metadata |
 //! | `serde` | [`oauth2::ClientCredentialsConfig`]: settings from a configuration; also reads [`SecretSource`] and [`Origin`] |
 //! | `command` | [`platform::Command`]: a program that prints a credential |
+//! | `azure` | [`platform::azure`]: managed identities and workload identities |
 //! | `tower-http` | the origin of responses that tower-http's `FollowRedirect` returns |
 //! | `full` | all features |
 //!
