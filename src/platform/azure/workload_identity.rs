@@ -86,7 +86,7 @@ impl WorkloadIdentity {
     ///     [
     ///         ("AZURE_TENANT_ID", "contoso.onmicrosoft.com"),
     ///         ("AZURE_CLIENT_ID", "00001111-aaaa-2222-bbbb-3333cccc4444"),
-    ///         ("AZURE_FEDERATED_TOKEN_FILE", "/var/run/secrets/azure/tokens/azure-identity-token"),
+    ///         ("AZURE_FEDERATED_TOKEN_FILE", "/var/run/secrets/azure/token"),
     ///     ],
     /// )?;
     /// # Ok::<(), tower_auth::Error>(())
