@@ -51,6 +51,8 @@ async fn an_app_asks_the_endpoint_of_its_service() {
     let request = &server.requests()[0];
     assert_eq!(request.origin().unwrap(), "http://127.0.0.1:4141");
     assert_eq!(request.header("x-identity-header"), Some("planted-secret"));
+    // Automation has the same variables, and requires this header.
+    assert_eq!(request.header("metadata"), Some("true"));
 }
 
 #[tokio::test]
