@@ -105,6 +105,15 @@ async fn a_timeout_is_retried() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_last_retry_starts_after_72_seconds_at_the_latest() {
+    let server = azure::metadata();
+    server.respond_always(ScriptedResponse::stall());
+    let slow = identity(&server).timeout(Duration::from_secs(12));
+    slow.fetch(Reason::First).await.unwrap_err();
+    assert_eq!(received(&server), [0, 14, 30, 50, 72]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_retry_waits_as_long_as_the_server_says() {
     let busy = || ScriptedResponse::new(429);
     let server = azure::metadata();
