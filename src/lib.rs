@@ -98,6 +98,7 @@
 //! | `serde` | [`oauth2::ClientCredentialsConfig`]: settings from a configuration; also reads [`SecretSource`] and [`Origin`] |
 //! | `command` | [`platform::Command`]: a program that prints a credential |
 //! | `gcp` | [`platform::gcp`] (so `command` and `jwt` too): identities on Google Cloud |
+//! | `azure` | [`platform::azure`]: managed identities and workload identities |
 //! | `github` | [`platform::github`] (so `jwt` too): installations of a GitHub App, and the identity of a job in GitHub Actions |
 //! | `tower-http` | the origin of responses that tower-http's `FollowRedirect` returns |
 //! | `full` | all features |

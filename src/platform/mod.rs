@@ -5,6 +5,8 @@
 //! | beside a program that prints a credential | [`Command`] | `command` |
 //! | on Google Cloud, with the identity of its machine, service or pod | [`gcp::Metadata`] | `gcp` |
 //! | anywhere, with an identity of Google that Google's own clients would find | [`gcp::ApplicationDefault`] | `gcp` |
+//! | on Azure | [`azure::ManagedIdentity`] | `azure` |
+//! | in Kubernetes with Microsoft Entra Workload ID | [`azure::WorkloadIdentity`] | `azure` |
 //! | as a GitHub App | [`github::App`] | `github` |
 //! | in a job of GitHub Actions | [`github::ActionsIdToken`] | `github` |
 
@@ -33,6 +35,10 @@ pub(crate) mod command;
 
 #[cfg(feature = "gcp")]
 pub mod gcp;
+
+#[cfg(feature = "azure")]
+pub mod azure;
+
 #[cfg(feature = "github")]
 pub mod github;
 

@@ -16,7 +16,7 @@ async fn octokit(url: &str, id: &str, settings: Value) -> Value {
     let all_fields = all.as_object_mut().unwrap();
     all_fields.extend(settings.as_object().unwrap().clone());
     let program =
-        Program::node("../clients/octokit_auth_app.mjs").variable("SETTINGS", all.to_string());
+        Program::node_client("octokit_auth_app.mjs").variable("SETTINGS", all.to_string());
     let run = tokio::task::spawn_blocking(move || program.output(""));
     serde_json::from_str(&run.await.unwrap()).unwrap()
 }

@@ -1,8 +1,9 @@
 //! Identities that the platform gives to a program.
 
+#[cfg(feature = "azure")]
+mod azure;
 #[cfg(all(feature = "command", unix))]
 mod command;
-
 #[cfg(feature = "gcp")]
 mod gcp;
 #[cfg(feature = "github")]
