@@ -96,6 +96,8 @@
 //! | `gzip` | [compressed responses](oauth2::Transport#content-codings) of token endpoints, logins and metadata |
 //! | `serde` | [`oauth2::ClientCredentialsConfig`]: settings from a configuration; also reads [`SecretSource`] and [`Origin`] |
 //! | `command` | [`platform::Command`]: a program that prints a credential |
+//! | `kubernetes` | [`platform::kubernetes`]: the service account of a pod, and tokens for other audiences |
+//! | `vault` | [`platform::vault`]: logins to HashiCorp Vault and OpenBao |
 //! | `tower-http` | the origin of responses that tower-http's `FollowRedirect` returns |
 //! | `full` | all features |
 //!

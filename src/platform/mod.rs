@@ -3,6 +3,9 @@
 //! | the program runs | source | feature |
 //! | --- | --- | --- |
 //! | beside a program that prints a credential | [`Command`] | `command` |
+//! | in a Kubernetes pod, and calls the cluster's API | [`kubernetes::ServiceAccount`] | `kubernetes` |
+//! | with access to a cluster's API, and needs a token for another audience | [`kubernetes::TokenRequest`] | `kubernetes` |
+//! | with a role in HashiCorp Vault or OpenBao | [`vault::Login`] | `vault` |
 
 #[cfg(any(
     feature = "command",
@@ -24,8 +27,17 @@ pub(crate) mod environment;
 #[cfg(any(feature = "azure", feature = "gcp"))]
 pub(crate) mod metadata_host;
 
+#[cfg(any(feature = "kubernetes", feature = "vault"))]
+pub(crate) mod pod_files;
+
 #[cfg(feature = "command")]
 pub(crate) mod command;
+
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
+
+#[cfg(feature = "vault")]
+pub mod vault;
 
 #[cfg(feature = "command")]
 pub use command::command_format::CommandFormat;

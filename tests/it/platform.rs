@@ -2,3 +2,7 @@
 
 #[cfg(all(feature = "command", unix))]
 mod command;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
+#[cfg(feature = "vault")]
+mod vault;
