@@ -12,6 +12,8 @@ mod free_port;
 mod grpc;
 mod grpc_servers;
 mod key;
+mod kubernetes;
+mod kubernetes_api;
 mod login;
 mod login_server;
 mod logins_under_kills;
@@ -44,3 +46,4 @@ mod tls;
 #[allow(dead_code, reason = "the tests of the documentation use the rest")]
 #[path = "../it/support/tree.rs"]
 mod tree;
+mod vault;

@@ -61,10 +61,10 @@ use crate::token::secret_json;
 /// # fn example() -> Result<(), tower_auth::BoxError> {
 /// let authority = fs::read("/var/run/secrets/kubernetes.io/serviceaccount/ca.crt")?;
 /// let authority = reqwest::Certificate::from_pem(&authority)?;
-/// let http = reqwest::Client::builder().tls_certs_only([authority]);
+/// let http = reqwest::Client::builder().tls_certs_only([authority]).build()?;
 /// let source = TokenRequest::from_env("prod", "reports")?
 ///     .audience("https://stock.example.com")
-///     .transport(ReqwestTransport::new(http)?);
+///     .transport(ReqwestTransport::new(http));
 /// let layer = AuthLayer::new(source).only_to(["https://stock.example.com"])?;
 /// # Ok(()) }
 /// ```
