@@ -37,6 +37,7 @@
 //! | --- | --- |
 //! | What happens to a token and a request? What are the defaults? | [`docs::how_it_works`] |
 //! | Which source fits my API? | [`docs::choosing`] |
+//! | How does a program use the identity of the place where it runs? | [`docs::platforms`] |
 //! | What do other libraries do, and where are they better? | [`docs::comparing`] |
 //! | How do I migrate from my own code, `reqwest-middleware` or `oauth2`? | [`docs::migrating`] |
 //! | What is the right order of layers? | [`docs::composing`] |

@@ -156,3 +156,14 @@ async fn the_user_gets_a_new_login_by_asking_for_a_new_token() {
     assert_eq!(cache.refresh_now().await.unwrap().secret(), "hvs.token-2");
     assert_eq!(vault.asked(), ["login", "login"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_token_that_is_about_to_end_is_replaced() {
+    let vault = VaultServer::new();
+    let login = vault.login();
+    login.fetch(Reason::First).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(3_599_500)).await;
+    let next = login.fetch(Reason::Refused).await.unwrap();
+    assert_eq!(next.secret(), "hvs.token-2");
+    assert_eq!(vault.asked(), ["login", "lookup-self", "login"]);
+}

@@ -309,3 +309,22 @@ fn the_store_key_names_everything_that_the_token_depends_on() {
     assert!(jwt.store_key().is_none());
     assert!(Login::kubernetes(server(), "r").store_key().is_none());
 }
+
+#[cfg(feature = "fleet")]
+#[tokio::test(start_paused = true)]
+async fn a_status_that_passes_by_itself_is_transient_for_the_whole_fleet() {
+    let store = crate::support::breakable_store::BreakableStore::default();
+    let server = ScriptedServer::new(|_| {
+        let response = ScriptedResponse::json(412, r#"{"errors":["not yet"]}"#);
+        response.header("retry-after", "60")
+    });
+    for _ in 0..2 {
+        let at = Server::new(URL).unwrap().transport(server.clone());
+        let process = crate::support::paused(Login::app_role(at, ROLE_ID, SECRET_ID));
+        let process = process.fetch_attempts(1).fleet(store.fleet()).unwrap();
+        let error = process.build().token().await.unwrap_err();
+        assert!(error.is_transient(), "{error}");
+        assert_eq!(error.status().unwrap(), 412);
+    }
+    assert_eq!(server.requests().len(), 1);
+}
