@@ -9,6 +9,9 @@
 //! | in Kubernetes with Microsoft Entra Workload ID | [`azure::WorkloadIdentity`] | `azure` |
 //! | as a GitHub App | [`github::App`] | `github` |
 //! | in a job of GitHub Actions | [`github::ActionsIdToken`] | `github` |
+//! | in a Kubernetes pod, and calls the cluster's API | [`kubernetes::ServiceAccount`] | `kubernetes` |
+//! | with access to a cluster's API, and needs a token for another audience | [`kubernetes::TokenRequest`] | `kubernetes` |
+//! | with a role in HashiCorp Vault or OpenBao | [`vault::Login`] | `vault` |
 
 #[cfg(any(
     feature = "command",
@@ -30,6 +33,9 @@ pub(crate) mod environment;
 #[cfg(any(feature = "azure", feature = "gcp"))]
 pub(crate) mod metadata_host;
 
+#[cfg(any(feature = "kubernetes", feature = "vault"))]
+pub(crate) mod pod_files;
+
 #[cfg(feature = "command")]
 pub(crate) mod command;
 
@@ -41,6 +47,12 @@ pub mod azure;
 
 #[cfg(feature = "github")]
 pub mod github;
+
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
+
+#[cfg(feature = "vault")]
+pub mod vault;
 
 #[cfg(feature = "command")]
 pub use command::command_format::CommandFormat;

@@ -8,3 +8,7 @@ mod command;
 mod gcp;
 #[cfg(feature = "github")]
 mod github;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
+#[cfg(feature = "vault")]
+mod vault;

@@ -15,10 +15,12 @@ mod grants;
 #[path = "../it/support/keys.rs"]
 #[expect(dead_code, reason = "these tests need only some of the keys")]
 mod keys;
+mod kubernetes;
 mod logins;
 mod other_crates;
 mod planted;
 mod platforms;
 mod responses;
 mod server;
+mod vault;
 mod watched;
