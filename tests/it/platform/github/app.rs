@@ -318,6 +318,8 @@ fn processes_share_a_token_of_the_same_app_installation_and_access() {
         let shown = format!("{other:?}");
         assert_ne!(key(other), key(base()), "{shown}");
     }
+    let [first, second] = [1, 2].map(|id| key(base().repository_id(id)));
+    assert_ne!(first, second);
     let read = key(base().permission("issues", "read"));
     assert_ne!(read, key(base().permission("issues", "write")));
 }
