@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::SecretString;
-use tower_auth_freed::unwatched;
+use tower_auth_freed::{look_for, unwatched};
 
 /// Each secret repeats this text, so that a part of a secret contains the text too.
 pub(crate) const PLANTED: &str = "Zq7vXw9K";
@@ -19,6 +19,15 @@ pub(crate) fn text(name: &str) -> String {
 /// Returns a secret with this name.
 pub(crate) fn secret(name: &str) -> SecretString {
     unwatched(|| SecretString::from(text(name)))
+}
+
+/// Looks for a part of a private key, in base64 and decoded. Call this while a watch runs.
+pub(crate) fn look_for_key(part: &str) {
+    unwatched(|| {
+        look_for(part.as_bytes());
+        let standard = part.replace('-', "+").replace('_', "/");
+        look_for(&STANDARD.decode(standard).unwrap());
+    });
 }
 
 /// Returns what to look for: the text, and the text in base64 from each of its characters on.
