@@ -4,8 +4,8 @@ use secrecy::{ExposeSecret, SecretString};
 use tower_auth::{ApiKey, SecretSource, Token};
 use tower_auth_freed::unwatched;
 
-use crate::keys::{EC_PKCS8, EC_PKCS8_PART};
-use crate::planted::{look_for_key, secret, text};
+use crate::keys::EC_PKCS8;
+use crate::planted::{EC_KEY_PART, look_for_key, secret, text};
 use crate::watched::{layer, use_layer, watched};
 
 #[test]
@@ -88,7 +88,7 @@ fn a_variable() {
 #[test]
 fn a_key_for_dpop_is_left_nowhere() {
     watched(async || {
-        look_for_key(EC_PKCS8_PART);
+        look_for_key(EC_KEY_PART);
         let pem: SecretString = unwatched(|| {
             let text = format!("{}\n{EC_PKCS8}", text("pem"));
             SecretString::from(text)

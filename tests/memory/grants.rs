@@ -14,8 +14,8 @@ use tower_auth::oauth2::{
 use tower_auth::{Error, Token};
 use tower_auth_freed::{look_for, unwatched};
 
-use crate::keys::{EC_PKCS8, EC_PKCS8_PART, ED_JWK, ED_JWK_PART};
-use crate::planted::{look_for_key, secret, text};
+use crate::keys::{EC_PKCS8, ED_JWK};
+use crate::planted::{EC_KEY_PART, ED_KEY_PART, look_for_key, secret, text};
 use crate::server::Server;
 use crate::watched::drive;
 
@@ -60,11 +60,11 @@ fn form_encoded_responses_leave_no_secret() {
 fn a_client_that_signs_leaves_neither_its_key_nor_its_assertions() {
     // Text around a key is ignored. So it can contain the secret.
     let pem = || {
-        look_for_key(EC_PKCS8_PART);
+        look_for_key(EC_KEY_PART);
         unwatched(|| SecretString::from(format!("{}\n{EC_PKCS8}", text("pem"))))
     };
     let jwk = || {
-        look_for_key(ED_JWK_PART);
+        look_for_key(ED_KEY_PART);
         unwatched(|| {
             let begin = format!("{{\"note\":\"{}\",", text("jwk"));
             SecretString::from(ED_JWK.replacen('{', &begin, 1))

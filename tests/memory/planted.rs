@@ -8,6 +8,10 @@ use tower_auth_freed::{look_for, unwatched};
 /// Each secret repeats this text, so that a part of a secret contains the text too.
 pub(crate) const PLANTED: &str = "Zq7vXw9K";
 
+/// The first bytes of the private keys in `EC_PKCS8` and `ED_JWK`.
+pub(crate) const EC_KEY_PART: &str = "+P7dZzqaw+7yxNn8";
+pub(crate) const ED_KEY_PART: &str = "KScnbSgVTO4GFT_J";
+
 /// The number of bytes that a search in base64 compares. Base64 encodes groups of 3 bytes.
 const COMPARED: usize = 6;
 

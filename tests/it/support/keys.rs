@@ -195,9 +195,6 @@ pub(crate) const EC_JWK: &str = r#"{
  "d": "-P7dZzqaw-7yxNn8ijA4OaljirkGq4q9WYEI-rknxik"
 }"#;
 
-/// The first bytes of the private key in `EC_PKCS8`.
-pub(crate) const EC_PKCS8_PART: &str = "+P7dZzqaw+7yxNn8";
-
 pub(crate) const ED_JWK: &str = r#"{
  "kty": "OKP",
  "crv": "Ed25519",
@@ -205,6 +202,3 @@ pub(crate) const ED_JWK: &str = r#"{
  "x": "5xS2SY96Ig2KGkkG4ceAf972wm46Z1_ZQnQxN3hxbO4",
  "d": "KScnbSgVTO4GFT_JWRdnlphszgu2TJd0YIa8OZxP_G4"
 }"#;
-
-/// The first bytes of the private key in `ED_JWK`.
-pub(crate) const ED_JWK_PART: &str = "KScnbSgVTO4GFT_J";
