@@ -95,6 +95,7 @@
 //! | `reqwest-middleware` | [`layer::AuthMiddleware`] (so `reqwest` too): the layer in a chain of `reqwest-middleware` |
 //! | `gzip` | [compressed responses](oauth2::Transport#content-codings) of token endpoints, logins and metadata |
 //! | `serde` | [`oauth2::ClientCredentialsConfig`]: settings from a configuration; also reads [`SecretSource`] and [`Origin`] |
+//! | `command` | [`platform::Command`]: a program that prints a credential |
 //! | `tower-http` | the origin of responses that tower-http's `FollowRedirect` returns |
 //! | `full` | all features |
 //!
@@ -139,6 +140,16 @@ mod http_client;
 pub mod oauth2;
 
 pub mod login;
+
+#[cfg(any(
+    feature = "azure",
+    feature = "command",
+    feature = "gcp",
+    feature = "github",
+    feature = "kubernetes",
+    feature = "vault"
+))]
+pub mod platform;
 
 pub mod docs;
 

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
-#[cfg(feature = "reqwest")]
+#[cfg(any(feature = "azure", feature = "gcp", feature = "reqwest"))]
 use std::net::IpAddr;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
@@ -297,9 +297,13 @@ fn is_loopback(host: &str) -> bool {
     last.eq_ignore_ascii_case("localhost") && name.split('.').all(is_label)
 }
 
+/// The name of Google Cloud's metadata server, which has a link-local address and no encryption.
+#[cfg(any(feature = "azure", feature = "gcp", feature = "reqwest"))]
+pub(crate) const GOOGLE_METADATA: &str = "metadata.google.internal";
+
 /// Returns whether the host is this machine or on its own network link. The host has the form of
 /// `reqwest::Url::host_str`, which spells each address in one way.
-#[cfg(feature = "reqwest")]
+#[cfg(any(feature = "azure", feature = "gcp", feature = "reqwest"))]
 pub(crate) fn is_loopback_or_link_local(host: &str) -> bool {
     let bare = host.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
     let Ok(ip) = bare.unwrap_or(host).parse::<IpAddr>() else {

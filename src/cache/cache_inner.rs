@@ -42,7 +42,7 @@ pub(crate) struct CacheInner {
     pub(crate) attempts: u32,
     pub(crate) close_timeout: Duration,
     pub(crate) keeps_fresh: bool,
-    pub(crate) telemetry: Telemetry,
+    pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) state: PublishedState,
     /// The channel for status changes. The channel is created for the first subscriber, because it
     /// needs as much memory as all other fields together.

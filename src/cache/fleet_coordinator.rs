@@ -33,7 +33,7 @@ use crate::clock::Clock;
 use crate::error::{BoxError, Error, Kind};
 use crate::fleet::codec::{self, DecodeError, NotShareable, SharedRecord, SharedToken};
 use crate::fleet::failure::SharedFailure;
-use crate::fleet::held_lease::{HeldLease, LEASE_TTL};
+use crate::fleet::held_lease::HeldLease;
 use crate::fleet::settings::Fleet;
 use crate::fleet::store::token_store::{DynTokenStore, LONGEST_LEASE};
 use crate::sanitize::ServerText;
@@ -106,9 +106,8 @@ enum Progress {
 }
 
 impl Coordinator {
-    /// Creates the coordinator of the cache with this name. `key` names the token in the store.
-    pub(crate) fn new(fleet: Fleet, key: &StoreKey, cache: Arc<str>) -> Self {
-        let telemetry = Arc::new(Telemetry::new(cache));
+    /// Creates the coordinator of a cache. `key` names the token in the store.
+    pub(crate) fn new(fleet: Fleet, key: &StoreKey, telemetry: Arc<Telemetry>) -> Self {
         let store = ObservedStore::new(&fleet, Arc::clone(&telemetry));
         Self {
             fleet,
@@ -257,11 +256,9 @@ impl Coordinator {
             .min(LONGEST_LEASE)
     }
 
-    /// Returns how long a lease lasts without a renewal. If a call to the store may take longer
-    /// than 1 s, the lease is longer. So the lease outlasts one failed renewal.
+    /// Returns how long a lease lasts without a renewal.
     fn short_ttl(&self) -> Duration {
-        let ttl = LEASE_TTL.max(self.fleet.store_timeout.saturating_mul(3));
-        ttl.min(LONGEST_LEASE)
+        HeldLease::ttl(Duration::ZERO, self.fleet.store_timeout)
     }
 
     /// Returns how long the lease lasts without a renewal, except while this process may send a
@@ -278,9 +275,7 @@ impl Coordinator {
     /// Returns how long the lease lasts without a renewal while this process may send a one-time
     /// grant. If this process stalls during its fetch, no other process may send the grant again.
     fn one_time_ttl(&self, context: &FetchContext<'_>) -> Duration {
-        let time_to_save = self.short_ttl();
-        let ttl = self.lease_time(context).saturating_add(time_to_save);
-        ttl.min(LONGEST_LEASE)
+        HeldLease::ttl(self.lease_time(context), self.fleet.store_timeout)
     }
 
     /// Returns how long this process waits for the lease of another process. The wait ends shortly

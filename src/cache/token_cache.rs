@@ -604,6 +604,7 @@ impl TokenCacheBuilder {
         {
             self.limits.fetch_timeout = timeout;
         }
+        let telemetry = Arc::new(Telemetry::new(self.name));
         TokenCache {
             inner: Arc::new(CacheInner {
                 place: self.source.place(),
@@ -611,14 +612,14 @@ impl TokenCacheBuilder {
                 #[cfg(feature = "fleet")]
                 coordinator: self.fleet.map(|shared| {
                     let (fleet, key) = *shared;
-                    Box::new(Coordinator::new(fleet, &key, Arc::clone(&self.name)))
+                    Box::new(Coordinator::new(fleet, &key, Arc::clone(&telemetry)))
                 }),
                 clock: self.clock,
                 limits: self.limits,
                 attempts: self.attempts,
                 close_timeout: self.close_timeout,
                 keeps_fresh: self.keeps_fresh,
-                telemetry: Telemetry::new(self.name),
+                telemetry,
                 state: PublishedState::new(self.limits),
                 changes: OnceLock::new(),
                 fetch_task: TaskSlot::default(),

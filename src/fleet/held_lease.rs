@@ -12,7 +12,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::Instrument;
 
-use super::store::token_store::{DynTokenStore, Lease};
+use super::store::token_store::{DynTokenStore, LONGEST_LEASE, Lease};
 use crate::error::BoxError;
 
 /// How long a lease lasts without a renewal. If a process dies, the other processes wait for at
@@ -58,6 +58,14 @@ struct Term {
 }
 
 impl HeldLease {
+    /// Returns the TTL of a lease that must outlast `work` and the save after the work, even if this
+    /// process stalls. A call to the store takes at most `longest_call`. On a slow store, the lease
+    /// is longer, so that the lease outlasts one failed renewal.
+    pub(crate) fn ttl(work: Duration, longest_call: Duration) -> Duration {
+        let time_to_save = LEASE_TTL.max(longest_call.saturating_mul(RENEWALS));
+        work.saturating_add(time_to_save).min(LONGEST_LEASE)
+    }
+
     /// Takes the lease of `key`. Returns `None` if another process has the lease.
     pub(crate) async fn take(
         store: &Arc<dyn DynTokenStore>,

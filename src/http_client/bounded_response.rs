@@ -15,6 +15,7 @@ use zeroize::{Zeroize, Zeroizing};
 use super::body_value::Malformed;
 use super::content_coding::{self, DecodeError, Undecoded};
 use super::default_transport::no_response;
+use super::endpoint_kind::EndpointKind;
 use super::response_fields::ResponseFields;
 use super::token_response_format::TokenResponseFormat;
 use super::transport::RawResponse;
@@ -47,6 +48,8 @@ pub(crate) struct EndpointResponse {
     pub(crate) started: SystemTime,
     /// Hides the values in the query of the request's address.
     pub(crate) sent: Redactor,
+    /// The name of the endpoint in error messages.
+    pub(crate) endpoint: &'static str,
     pub(crate) format: Arc<TokenResponseFormat>,
 }
 
@@ -157,6 +160,7 @@ impl PartialResponse {
             undecoded,
             started,
             sent: Redactor::default(),
+            endpoint: EndpointKind::Token.name(),
             format: Arc::default(),
         };
         Ok(Self { response, cut_off })

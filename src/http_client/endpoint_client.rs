@@ -1,4 +1,4 @@
-//! One POST to one endpoint, with a timeout, a response limit and no redirects.
+//! One request to one endpoint, with a timeout, a response limit and no redirects.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -30,6 +30,8 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) struct EndpointClient {
     pub(crate) url: EndpointUrl,
     kind: EndpointKind,
+    /// The name of the endpoint in error messages.
+    name: &'static str,
     pub(crate) timeout: Duration,
     pub(crate) transport: DynTransport,
     /// The format of the responses.
@@ -38,6 +40,7 @@ pub(crate) struct EndpointClient {
 
 /// A request to send. The bytes of the body are zeroized when the transport drops them.
 pub(crate) struct EndpointRequest {
+    pub(crate) method: Method,
     pub(crate) body: Zeroizing<Vec<u8>>,
     pub(crate) content_type: &'static str,
     /// The request's headers, except `Content-Type` and `Accept`.
@@ -48,19 +51,39 @@ impl EndpointRequest {
     /// Creates a request with a JSON body and no additional headers.
     pub(crate) fn json(body: Zeroizing<Vec<u8>>) -> Self {
         Self {
+            method: Method::POST,
             body,
             content_type: "application/json",
             headers: HeaderMap::new(),
         }
     }
 
+    /// Creates a GET request without a body and without additional headers.
+    #[cfg(any(
+        feature = "azure",
+        feature = "gcp",
+        feature = "github",
+        feature = "kubernetes",
+        feature = "vault"
+    ))]
+    pub(crate) fn get() -> Self {
+        Self {
+            method: Method::GET,
+            body: Zeroizing::default(),
+            content_type: "",
+            headers: HeaderMap::new(),
+        }
+    }
+
     fn into_http(self, address: Uri, accept: HeaderValue) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(Bytes::from_owner(self.body)));
-        *request.method_mut() = Method::POST;
+        *request.method_mut() = self.method;
         *request.uri_mut() = address;
         let headers = request.headers_mut();
-        let content_type = HeaderValue::from_static(self.content_type);
-        headers.insert(header::CONTENT_TYPE, content_type);
+        if !self.content_type.is_empty() {
+            let content_type = HeaderValue::from_static(self.content_type);
+            headers.insert(header::CONTENT_TYPE, content_type);
+        }
         headers.insert(header::ACCEPT, accept);
         headers.extend(self.headers);
         request
@@ -72,6 +95,7 @@ impl EndpointClient {
         Self {
             url,
             kind: EndpointKind::Token,
+            name: EndpointKind::Token.name(),
             timeout: TIMEOUT,
             transport: DynTransport::default(),
             format: Arc::default(),
@@ -83,10 +107,24 @@ impl EndpointClient {
         Self {
             url,
             kind,
+            name: kind.name(),
             timeout: self.timeout,
             transport: self.transport.clone(),
             format: Arc::clone(&self.format),
         }
+    }
+
+    /// Sets the name of the endpoint in error messages, such as `the metadata server`.
+    #[cfg(any(
+        feature = "azure",
+        feature = "gcp",
+        feature = "github",
+        feature = "kubernetes",
+        feature = "vault"
+    ))]
+    pub(crate) fn named(mut self, name: &'static str) -> Self {
+        self.name = name;
+        self
     }
 
     /// Applies the timeout to `work`: all the steps that lead to a response.
@@ -103,7 +141,7 @@ impl EndpointClient {
             Some(_) => ", including its metadata,",
             None => "",
         };
-        format!("{}{with}", self.kind.name())
+        format!("{}{with}", self.name)
     }
 
     /// Returns the address of this endpoint. Call this method, and each method that sends a
@@ -178,6 +216,7 @@ impl EndpointClient {
         };
         let mut partial = response.map_err(|error| self.unread(error))?;
         partial.response.sent = sent;
+        partial.response.endpoint = self.name;
         partial.response.format = Arc::clone(&self.format);
         Ok(partial)
     }
@@ -211,7 +250,7 @@ impl EndpointClient {
         if let ReadError::Stalled = error {
             return took_longer(self.timeout, &self.work());
         }
-        let name = self.kind.name();
+        let name = self.name;
         let not_followed = "is a redirect, which is not followed because it would get the \
                             client secret; check the endpoint's address";
         error.into_error(name, &format!("{name}'s reply"), not_followed)

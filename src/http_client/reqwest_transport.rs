@@ -11,7 +11,7 @@ use reqwest::{Client, ClientBuilder, Url};
 
 use super::transport::{DynTransport, ResponseFuture, SealedTransport, erase};
 use crate::error::{BoxError, Error, Kind};
-use crate::origin::is_loopback_or_link_local;
+use crate::origin::{GOOGLE_METADATA, is_loopback_or_link_local};
 
 /// The timeout for connecting. It is well below the 10 s for the whole request. If no server
 /// responds at the address, the error therefore names the connection.
@@ -80,7 +80,8 @@ pub(crate) fn needs_no_proxy(uri: &Uri) -> bool {
     // reqwest connects to the host that `Url` parses. For example, `Url` reads `127.1` as
     // `127.0.0.1`.
     let url = Url::parse(&uri.to_string()).ok();
-    url.is_some_and(|url| url.host_str().is_some_and(is_loopback_or_link_local))
+    let is_direct = |host: &str| is_loopback_or_link_local(host) || host == GOOGLE_METADATA;
+    url.is_some_and(|url| url.host_str().is_some_and(is_direct))
 }
 
 /// Creates a client that follows no redirects and sends no `Referer`.
@@ -146,6 +147,8 @@ mod tests {
             "[fe80::1]",
             "[febf::1]",
             "[::ffff:169.254.1.1]",
+            "metadata.google.internal",
+            "Metadata.Google.Internal",
         ] {
             for port in ["", ":8080"] {
                 let url = format!("http://{host}{port}/token?x=y");
@@ -166,6 +169,8 @@ mod tests {
             "10.0.0.1",
             "192.168.1.1",
             "169.253.255.255",
+            "metadata.google.internal.example.com",
+            "a.metadata.google.internal",
             "169.255.0.1",
             "[fec0::1]",
             "[fd00:ec2::254]",

@@ -227,7 +227,7 @@ impl EndpointResponse {
         }
         if !self.status.is_success() {
             let why = "has a status that is neither a success nor an error";
-            return Err(unusable(RESPONSE, self.status, why));
+            return Err(unusable(&self.name(), self.status, why));
         }
         let fields = fields.map_err(|malformed| self.malformed(&malformed, redactor))?;
         let has_no_token = fields.access_token.is_nothing() && !fields.error.is_nothing();
@@ -249,7 +249,7 @@ impl EndpointResponse {
                     .flatten(),
                 ..Reply::default()
             };
-            Error::new(Kind::Reply, format!("{RESPONSE} {what}")).with_reply(reply)
+            Error::new(Kind::Reply, format!("{} {what}", self.name())).with_reply(reply)
         })
     }
 
@@ -307,21 +307,27 @@ impl EndpointResponse {
         refused: &'static str,
     ) -> Error {
         let redactor = self.hiding(redactor, fields);
-        let message = self.explain(refused, &redactor);
+        let message = self.explain(refused.into(), &redactor);
         Error::denied(message, self.reply(fields, &redactor))
     }
 
     fn denied(&self, fields: &ResponseFields, redactor: &Redactor) -> Error {
         let reply = self.reply(fields, redactor);
-        let message = match reply.code.as_ref().map(ServerText::as_str) {
+        let what = match reply.code.as_ref().map(ServerText::as_str) {
             Some("invalid_client") => {
-                "the token endpoint rejected this client; check the id and the secret or key, and \
-                 whether the server expects the secret in the body or as basic authentication"
+                "rejected this client; check the id and the secret or key, and whether the server \
+                 expects the secret in the body or as basic authentication"
             }
-            _ if self.status.is_server_error() => "the token endpoint failed",
-            _ => "the token endpoint refused to issue a token",
+            _ if self.status.is_server_error() => "failed",
+            _ => "refused to issue a token",
         };
+        let message = format!("{} {what}", self.endpoint).into();
         Error::denied(self.explain(message, redactor), reply)
+    }
+
+    /// Returns the name of this response in error messages.
+    fn name(&self) -> String {
+        format!("{}'s reply", self.endpoint)
     }
 
     /// Returns the parts of a refusal that the error keeps.
@@ -363,7 +369,7 @@ impl EndpointResponse {
     fn malformed(&self, malformed: &Malformed, redactor: &Redactor) -> Error {
         let what = malformed.what(redactor);
         if let Malformed::Undecoded(_) = malformed {
-            return unusable(RESPONSE, self.status, &what);
+            return unusable(&self.name(), self.status, &what);
         }
         let content_type = content_type(&self.headers);
         // A client that expects forms reads a valid form, so this client expects JSON.
@@ -375,13 +381,13 @@ impl EndpointResponse {
         };
         let content_type = redactor.redact(&content_type);
         let why = format!("{what}; its content type is {content_type}{advice}");
-        unusable(RESPONSE, self.status, &why)
+        unusable(&self.name(), self.status, &why)
     }
 
     /// Adds the reason why the refusal's body could not be decoded to the message.
-    fn explain(&self, message: &'static str, redactor: &Redactor) -> Cow<'static, str> {
+    fn explain(&self, message: Cow<'static, str>, redactor: &Redactor) -> Cow<'static, str> {
         match &self.undecoded {
-            None => message.into(),
+            None => message,
             Some(undecoded) => {
                 let what = undecoded.what(redactor);
                 format!("{message}; the body could not be read, because it {what}").into()

@@ -109,6 +109,11 @@ mod written {
                 .open(path)
                 .map_err(|error| not_written(path, &error))?;
             check_file(path, &file, remedy)?;
+            Self::lock(path, file)
+        }
+
+        /// Locks the file that was at `path` when this process opened it.
+        fn lock(path: &Path, file: File) -> Result<Option<Self>, BoxError> {
             match file.try_lock() {
                 Ok(()) => {
                     let last_write = 0;
@@ -447,6 +452,27 @@ mod written {
         match path.parent() {
             Some(folder) if folder != OsStr::new("") => folder,
             _ => Path::new("."),
+        }
+    }
+
+    /// This is a unit test because an integration test can't replace the file between the opening
+    /// and the locking.
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn a_lock_file_that_was_removed_before_it_was_locked_is_no_lock() -> Result<(), BoxError> {
+            let folder = tempfile::tempdir()?;
+            let path = folder.path().join("lock");
+            let open = || File::create(&path);
+            let removed = open()?;
+            fs::remove_file(&path)?;
+            assert!(FileLock::lock(&path, removed.try_clone()?)?.is_none());
+            let replacing = open()?;
+            assert!(FileLock::lock(&path, removed)?.is_none());
+            assert!(FileLock::lock(&path, replacing)?.is_some());
+            Ok(())
         }
     }
 }

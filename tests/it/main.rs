@@ -10,6 +10,15 @@ mod http_client;
 mod layer;
 mod login;
 mod oauth2;
+#[cfg(any(
+    feature = "azure",
+    feature = "command",
+    feature = "gcp",
+    feature = "github",
+    feature = "kubernetes",
+    feature = "vault"
+))]
+mod platform;
 mod source;
 #[cfg(feature = "tenants")]
 mod tenants;

@@ -1,7 +1,7 @@
 //! The token endpoint (RFC 6749 §3.2), to which each grant sends its parameters.
 
-use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use http::{HeaderMap, Method};
 use secrecy::SecretString;
 use tokio::time::timeout;
 
@@ -193,6 +193,7 @@ impl TokenEndpoint {
         let unwritable = || Error::new(Kind::Config, "could not encode the token request");
         headers.extend(client.header().map(|value| (AUTHORIZATION, value)));
         let request = EndpointRequest {
+            method: Method::POST,
             body: params.encode(format).ok_or_else(unwritable)?,
             content_type: format.content_type(),
             headers,

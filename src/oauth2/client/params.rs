@@ -80,6 +80,10 @@ impl<'a> Params<'a> {
         })
     }
 
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.list.iter().map(|param| (param.name, param.value))
+    }
+
     pub(crate) fn secrets(&self) -> impl Iterator<Item = &'a str> {
         let secret = self.list.iter().filter(|param| param.is_secret);
         secret.map(|param| param.value)
@@ -98,8 +102,7 @@ impl<'a> Params<'a> {
         // So the buffer never grows. A buffer that grows would free memory without zeroizing it.
         let pair = |param: &Param<'_>| 3 * (param.name.len() + param.value.len()) + 2;
         let mut text = String::with_capacity(self.list.iter().map(pair).sum());
-        form_urlencoded::Serializer::new(&mut text)
-            .extend_pairs(self.list.iter().map(|param| (param.name, param.value)));
+        form_urlencoded::Serializer::new(&mut text).extend_pairs(self.pairs());
         Zeroizing::new(text.into_bytes())
     }
 

@@ -13,7 +13,7 @@ use crate::error::BoxError;
 use crate::fleet::failure::millis;
 use crate::fleet::held_lease::{HeldLease, LEASE_TTL};
 use crate::fleet::keyring::{Keyring, Sealing};
-use crate::fleet::store::token_store::{DynTokenStore, LONGEST_LEASE, TokenStore};
+use crate::fleet::store::token_store::{DynTokenStore, TokenStore};
 use crate::source::store_key::StoreKey;
 
 /// Keeps a login in the store of a [fleet](crate::fleet), so that processes on many machines share
@@ -70,11 +70,14 @@ pub struct SharedLogin {
 /// How long the store keeps a login. What remains of this time shows the age of the login.
 const TTL: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
+/// How much longer than the last load a call to the store may take.
+const RESERVE: Duration = Duration::from_secs(1);
+
 /// The lock of the login.
 struct LoginLease {
     held: HeldLease,
-    /// How long this process needs the lock after the confirmation.
-    time: Duration,
+    /// How long this process needs the lock between the confirmation and the save.
+    work: Duration,
 }
 
 impl SharedLogin {
@@ -90,12 +93,10 @@ impl SharedLogin {
         }
     }
 
-    /// Returns the TTL of a lease that this process needs for `time`. The TTL includes time for
-    /// late renewals, because the store may answer slowly.
-    fn ttl(&self, time: Duration) -> Duration {
+    /// Returns the TTL of a lease that this process needs for `work` and for the save.
+    fn ttl(&self, work: Duration) -> Duration {
         let latency = Duration::from_millis(self.latency.load(Ordering::Relaxed));
-        let ttl = time.saturating_add(latency.saturating_mul(3));
-        ttl.min(LONGEST_LEASE)
+        HeldLease::ttl(work, latency + RESERVE)
     }
 }
 
@@ -140,14 +141,16 @@ impl RefreshTokenStore for SharedLogin {
 
     /// Takes a short lease. [`confirm`](RefreshTokenStore::confirm) extends the lease to `time`.
     async fn lock(&self, time: Duration) -> Result<Option<LoginLock>, BoxError> {
-        let ttl = self.ttl(time.min(LEASE_TTL));
+        let ttl = self.ttl(Duration::ZERO);
         let held = HeldLease::take(&self.store, &self.key, ttl, None).await?;
-        Ok(held.map(|held| LoginLock::holding(LoginLease { held, time })))
+        // The TTL includes the time for the save.
+        let work = time.saturating_sub(LEASE_TTL);
+        Ok(held.map(|held| LoginLock::holding(LoginLease { held, work })))
     }
 
     async fn confirm(&self, lock: &LoginLock) -> Result<bool, BoxError> {
         match lock.guard::<LoginLease>() {
-            Some(LoginLease { held, time }) => held.extend(self.ttl(*time)).await,
+            Some(LoginLease { held, work }) => held.extend(self.ttl(*work)).await,
             None => Ok(false),
         }
     }

@@ -148,9 +148,9 @@ impl TokenParams {
         }
     }
 
-    /// Returns a digest of the parameters and of the client's id. Two processes with the same digest
-    /// can use each other's tokens. The order of scopes, audiences, resources and extra params
-    /// doesn't matter.
+    /// Returns a digest of the parameters that a request sends, and of the client's id. Two processes
+    /// with the same digest can use each other's tokens. The order of the parameters and of the
+    /// scope's names doesn't matter.
     ///
     /// The hash needn't resist attacks, because the digest is stored beside the tokens. It must be
     /// the same in all processes.
@@ -165,15 +165,13 @@ impl TokenParams {
             let _ = write!(line, "{name:?} {value:?}");
             lines.push(line);
         };
-        self.scope.split(' ').for_each(|word| add("scope", word));
-        self.audiences
-            .iter()
-            .for_each(|audience| add("audience", audience));
-        self.resources
-            .iter()
-            .for_each(|resource| add("resource", resource));
-        for (name, value) in &self.extra_params {
-            add(name, value.expose_secret());
+        let mut params = Params::default();
+        self.add_to(&mut params);
+        for (name, value) in params.pairs() {
+            match name {
+                "scope" => value.split(' ').for_each(|word| add(name, word)),
+                _ => add(name, value),
+            }
         }
         lines.sort_by(|one, other| one.as_str().cmp(other.as_str()));
         // A new `DefaultHasher` has fixed keys.

@@ -26,7 +26,8 @@ fn features() -> Vec<String> {
     }
     let all = features!(
         "reqwest" "hyper" "axum" "tonic" "metrics" "fleet" "file" "redis" "tenants" "cookies" "authorization-code"
-        "redirect-listener" "jwt" "dpop" "reqwest-middleware" "tower-http" "gzip"
+        "redirect-listener" "jwt" "dpop" "reqwest-middleware" "tower-http" "gzip" "serde" "command" "gcp" "azure" "github"
+        "kubernetes" "vault"
     );
     let enabled = all.into_iter().filter(|(_, is_enabled)| *is_enabled);
     let enabled = enabled.map(|(name, _)| name).collect::<Vec<_>>().join(",");

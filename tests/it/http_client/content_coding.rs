@@ -471,7 +471,19 @@ mod without_the_feature {
                 assert_eq!(error.is_denied(), is_refusal, "{error}");
                 let text = error.to_string();
                 assert!(text.contains("enable the feature `gzip`"), "{text}");
+                assert!(text.contains("or set a transport"), "{text}");
             }
+        }
+    }
+
+    /// With the feature, these bodies couldn't be decoded either.
+    #[tokio::test]
+    async fn the_error_for_another_coding_names_only_the_transport() {
+        for coding in [b"br".as_slice(), b"gzip, br", b"gzip, utf-8", b"utf-8"] {
+            let error = fetch(coded(200, &[coding], "\x1f")).await.unwrap_err();
+            let text = error.to_string();
+            let remedy = "the request accepts no coding; set a transport that decodes the body";
+            assert!(text.contains(remedy), "{text}");
         }
     }
 

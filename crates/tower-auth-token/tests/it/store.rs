@@ -122,6 +122,7 @@ async fn a_key_file_of_the_user_has_to_be_there_and_right() {
         .run()
         .await;
     run.fails(64, "32 random bytes");
+    run.fails(64, "\nTry `tower-auth-token --help`.\n");
     world.server.assert_tokens_issued(0);
 }
 

@@ -201,6 +201,31 @@ async fn a_lock_that_is_released_is_renewed_no_more() {
     }
 }
 
+/// A release waits for the running calls of its lease.
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_hangs_does_not_delay_or_follow_the_release() {
+    let store = logged_in().await;
+    let login = shared(store.clone());
+    for is_dropped in [false, true] {
+        let held = lock(&login).await.unwrap();
+        store.breaks("renew", Fault::Hangs);
+        sleep(SECOND).await;
+        run_until_idle().await;
+        assert!(store.calls().ends_with(&["renew"]));
+        let start = Instant::now();
+        match is_dropped {
+            true => drop(held),
+            false => login.unlock(held).await.unwrap(),
+        }
+        run_until_idle().await;
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        assert_eq!(store.calls(), ["release"]);
+        store.works_again();
+        sleep(60 * SECOND).await;
+        assert!(store.calls().is_empty());
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_renewal_that_fails_or_hangs_is_followed_by_another_in_time() {
     for fault in [Fault::Fails, Fault::Hangs] {
@@ -233,6 +258,22 @@ async fn processes_share_a_login_in_a_store_whose_calls_take_5_s() {
         }
         assert_eq!(server.sent(), ["refresh-0"], "{request:?}");
     }
+}
+
+/// The TTL of a lease depends on the last load.
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_kept_though_the_store_has_become_slower() {
+    let store = logged_in().await;
+    let slow = SlowStore::new(store.clone(), 2 * SECOND, Duration::ZERO);
+    let login = shared(slow.clone());
+    login.load().await.unwrap();
+    slow.delays(SECOND * 5 / 2, Duration::ZERO);
+    let held = lock(&login).await.unwrap();
+    for _ in 0..20 {
+        sleep(SECOND).await;
+        assert!(is_locked(&store).await);
+    }
+    drop(held);
 }
 
 /// A short renewal that the store gets after the confirmation would shorten the lease.

@@ -262,7 +262,7 @@ async fn a_source_that_requests_something_else_does_not_use_the_token() {
         server.process(&store),
         server.process(&store).scope("read"),
         source().resource("https://api.example.com"),
-        source().param("tenant", "acme").unwrap(),
+        source().param("audience", "api").unwrap(),
         RefreshToken::stored(server.client("other"), store.clone()).scope("read write"),
     ];
     for (other, number) in others.into_iter().zip(1..) {
@@ -728,6 +728,8 @@ async fn a_login_is_saved_under_the_lock_with_its_access_token() {
     let client = Client::new(URL, ID, SECRET).unwrap().transport(transport);
     let login = DeviceAuthorization::new(client, "https://id.example.com/device").unwrap();
     let login = login.scope("offline_access read").store(store.clone());
+    // A refresh continues the login, so it sends none of these.
+    let login = login.audience("api").resource("https://api.example.com");
     let prompt = login.begin().await.unwrap();
     login.finish(prompt).await.unwrap();
     assert_eq!(store.calls(), ["lock", "confirm", "save", "unlock"]);

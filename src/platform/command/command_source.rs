@@ -1,0 +1,341 @@
+//! A program that prints a credential.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use tokio::runtime::Handle;
+
+use super::command_format::{CommandFormat, Credential};
+use super::process::{self, Failure, Output};
+use crate::cache::builder::FETCH_TIMEOUT;
+use crate::error::{Error, Kind};
+use crate::sanitize::ServerText;
+use crate::source::secret_source::SecretSource;
+#[cfg(feature = "fleet")]
+use crate::source::store_key::StoreKey;
+use crate::source::token_source::{Reason, TokenSource};
+use crate::token::issued_token::Token;
+use crate::token::jwt;
+use crate::token::redact::Redactor;
+
+/// Fetches tokens by running a program that prints a credential, such as a cloud's command-line
+/// tool or a credential plugin of Kubernetes.
+///
+/// | setting | default |
+/// | --- | --- |
+/// | [`arg`](Self::arg), [`args`](Self::args) | none |
+/// | [`format`](Self::format) | [`CommandFormat::text`]: the token and nothing else |
+/// | [`env`](Self::env), [`secret_env`](Self::secret_env), [`pass_env`](Self::pass_env) | no variables except those below |
+/// | [`timeout`](Self::timeout) | 20 s |
+///
+/// - The program runs without a shell, so nothing in an argument has a special meaning.
+/// - The program gets only the variables that you name, and `PATH` and `HOME`. On Windows, the
+///   program also gets `APPDATA`, `SystemRoot`, `TEMP` and `USERPROFILE`. So the secrets in other
+///   variables of your process stay in your process.
+/// - The program gets no input, and may print at most 64 KiB. If it fails, the error shows the end of
+///   its error output: one line of at most 256 bytes, without control characters and secrets of the
+///   environment.
+/// - After the timeout, or if the fetch is cancelled, the program is killed. On Unix, the processes
+///   that it started are killed too.
+///
+/// The token expires when the output says so, or at the `exp` of a JWT. A token without an expiry
+/// stays in use until a server refuses the token.
+///
+/// # Example
+///
+/// ```
+/// use tower_auth::AuthLayer;
+/// use tower_auth::platform::Command;
+///
+/// let token = Command::new("gh").args(["auth", "token"]).pass_env(["GH_CONFIG_DIR"]);
+/// let layer = AuthLayer::new(token).only_to(["https://api.github.com"])?;
+/// # Ok::<(), tower_auth::Error>(())
+/// ```
+///
+/// A program that prints the subject of a token exchange (RFC 8693):
+///
+/// ```
+/// use tower_auth::oauth2::{Client, TokenExchange};
+/// use tower_auth::platform::Command;
+///
+/// # fn example() -> Result<(), tower_auth::Error> {
+/// let subject = Command::new("/usr/local/bin/workload-token").arg("--audience=sts");
+/// let client = Client::public("https://sts.example.com/token", "reports")?;
+/// let source = TokenExchange::new(client, subject);
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Command {
+    program: PathBuf,
+    args: Vec<OsString>,
+    env: Vec<(OsString, OsString)>,
+    secret_env: Vec<(OsString, SecretSource)>,
+    passed: Vec<OsString>,
+    format: CommandFormat,
+    timeout: Duration,
+}
+
+/// The default time limit. A tool that is written in Python takes seconds to start, and the cache
+/// waits for 30 s.
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Variables that nearly every program needs.
+const ALWAYS_PASSED: [&str; 6] = [
+    "APPDATA",
+    "HOME",
+    "PATH",
+    "SystemRoot",
+    "TEMP",
+    "USERPROFILE",
+];
+
+impl Command {
+    /// Creates a source that runs `program`. A name without a slash is looked up in `PATH`.
+    pub fn new(program: impl Into<PathBuf>) -> Self {
+        Self {
+            program: program.into(),
+            args: Vec::new(),
+            env: Vec::new(),
+            secret_env: Vec::new(),
+            passed: Vec::new(),
+            format: CommandFormat::text(),
+            timeout: TIMEOUT,
+        }
+    }
+
+    /// Adds an argument. Other users of the machine can see arguments, so pass secrets with
+    /// [`secret_env`](Self::secret_env).
+    #[must_use]
+    pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<I>(mut self, args: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: Into<OsString>,
+    {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sets a variable of the program.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// Sets a variable of the program to a secret, which is read before each run.
+    #[must_use]
+    pub fn secret_env(
+        mut self,
+        name: impl Into<OsString>,
+        secret: impl Into<SecretSource>,
+    ) -> Self {
+        self.secret_env.push((name.into(), secret.into()));
+        self
+    }
+
+    /// Passes variables of this process to the program. A variable that isn't set is skipped.
+    #[must_use]
+    pub fn pass_env<I>(mut self, names: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: Into<OsString>,
+    {
+        self.passed.extend(names.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sets the format of the output.
+    #[must_use]
+    pub fn format(mut self, format: CommandFormat) -> Self {
+        self.format = format;
+        self
+    }
+
+    /// Sets how long the program may run. Default: 20 s.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Runs the program, and reads the credential.
+    async fn credential(&self) -> Result<Credential, Error> {
+        // Without a runtime, Tokio would panic.
+        if Handle::try_current().is_err() {
+            let message = "a program can only run within a Tokio runtime";
+            return Err(Error::new(Kind::Runtime, message));
+        }
+        let mut redactor = Redactor::default();
+        let command = self.prepare(&mut redactor).await?;
+        let output = process::run(command, self.timeout).await;
+        let output = output.map_err(|failure| self.not_run(failure))?;
+        let read = self.format.read(&output.stdout, &redactor);
+        if output.status.success() {
+            return read.map_err(|objection| {
+                let program = self.program.display();
+                let message = format!("the output of {program} {objection}");
+                Error::new(Kind::Reply, message)
+            });
+        }
+        let reported = read.err().filter(|_| self.format.reports_failures());
+        redactor.hide(String::from_utf8_lossy(&output.stdout).trim());
+        Err(self.failed(&output, reported.as_deref(), &redactor))
+    }
+
+    /// Prepares the program. Makes `redactor` hide the secrets in the program's environment.
+    async fn prepare(&self, redactor: &mut Redactor) -> Result<tokio::process::Command, Error> {
+        let mut command = tokio::process::Command::new(&self.program);
+        command.args(&self.args).env_clear();
+        let always = ALWAYS_PASSED.iter().map(OsStr::new);
+        for name in always.chain(self.passed.iter().map(OsString::as_os_str)) {
+            if let Some(value) = env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+        for name in &self.passed {
+            // A passed variable may be a secret.
+            redactor.hide(&env::var(name).unwrap_or_default());
+        }
+        command.envs(self.format.variables());
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        for (name, source) in &self.secret_env {
+            let secret = source.read().await?;
+            redactor.hide(secret.expose_secret());
+            command.env(name, secret.expose_secret());
+        }
+        Ok(command)
+    }
+
+    fn not_run(&self, failure: Failure) -> Error {
+        let program = self.program.display();
+        match failure {
+            Failure::NotStarted(error) => match error.kind() {
+                ErrorKind::NotFound | ErrorKind::PermissionDenied => {
+                    let message = format!(
+                        "could not start {program}; check that the program is installed, and that \
+                         its path or `PATH` is right"
+                    );
+                    Error::new(Kind::Config, message).with_source(error)
+                }
+                // For example, the system has no memory for another process.
+                _ => {
+                    let message = format!("could not start {program}");
+                    Error::new(Kind::Transient, message).with_source(error)
+                }
+            },
+            Failure::NotRead(error) => {
+                let message = format!("could not read the output of {program}");
+                Error::new(Kind::Source, message).with_source(error)
+            }
+            Failure::TooLong => {
+                let message = format!("{program} printed more than 64 KiB instead of a credential");
+                Error::new(Kind::Reply, message)
+            }
+            Failure::TimedOut(limit) => {
+                let message = format!(
+                    "{program} did not end within {limit:?}; if it is only slow, set \
+                     `Command::timeout`"
+                );
+                Error::new(Kind::Timeout, message)
+            }
+        }
+    }
+
+    /// Makes the error of a program that says that it failed.
+    fn failed(&self, output: &Output, reported: Option<&str>, redactor: &Redactor) -> Error {
+        let program = self.program.display();
+        let status = output.status;
+        let printed = redactor.redact_whole(&String::from_utf8_lossy(&output.stderr));
+        let printed = end_of(printed.trim());
+        let message = match (reported, printed) {
+            (Some(objection), _) => format!("{program} failed ({status}): its output {objection}"),
+            (None, "") => format!("{program} failed ({status}) and printed no error"),
+            (None, printed) => format!("{program} failed ({status}): {}", ServerText::new(printed)),
+        };
+        Error::new(Kind::Source, message)
+    }
+}
+
+/// Returns the end of a text, which `sanitize` doesn't shorten.
+fn end_of(text: &str) -> &str {
+    const LIMIT: usize = 256;
+    let start = text.len().saturating_sub(LIMIT);
+    let start = (start..text.len()).find(|at| text.is_char_boundary(*at));
+    text.get(start.unwrap_or_default()..).unwrap_or_default()
+}
+
+impl TokenSource for Command {
+    async fn fetch(&self, _reason: Reason) -> Result<Token, Error> {
+        let credential = self.credential().await?;
+        let end = credential.expires_at;
+        let end = end.or_else(|| jwt::exp(credential.secret.expose_secret()));
+        let token = Token::bearer(credential.secret)?;
+        Ok(match end {
+            Some(end) => token.expires_at(end),
+            None => token,
+        })
+    }
+
+    /// Returns a key that contains the program, its arguments and its variables. Returns `None` if
+    /// the program gets variables of this process, because another process may have other values.
+    #[cfg(feature = "fleet")]
+    fn store_key(&self) -> Option<StoreKey> {
+        if !self.passed.is_empty() {
+            return None;
+        }
+        let text = |text: &OsStr| text.to_string_lossy().into_owned();
+        let key = StoreKey::new("command").with("program", text(self.program.as_os_str()));
+        let args = self.args.iter().enumerate();
+        let key = args.fold(key, |key, (index, arg)| {
+            key.with(format!("argument {index}"), text(arg))
+        });
+        let key = self.env.iter().fold(key, |key, (name, value)| {
+            key.with(format!("variable {}", text(name)), text(value))
+        });
+        Some(key.with("format", format!("{:?}", self.format)))
+    }
+
+    fn fetch_timeout(&self) -> Option<Duration> {
+        // Leaves time to start the program and to read its output.
+        Some(self.timeout.saturating_add(Duration::from_secs(5)))
+            .filter(|needed| *needed > FETCH_TIMEOUT)
+    }
+}
+
+/// Reads a secret, such as the subject of a token exchange, by running the program.
+impl From<Command> for SecretSource {
+    fn from(command: Command) -> Self {
+        let command = std::sync::Arc::new(command);
+        Self::from_fn(move || {
+            let command = std::sync::Arc::clone(&command);
+            async move {
+                let credential = command.credential().await?;
+                Ok::<SecretString, _>(credential.secret)
+            }
+        })
+    }
+}
+
+/// Shows the program, but not its arguments and variables, because they may contain secrets.
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Command")
+            .field("program", &self.program)
+            .field("arguments", &self.args.len())
+            .field("format", &self.format)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}

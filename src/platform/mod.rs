@@ -1,0 +1,33 @@
+//! Identities that the platform gives to a program.
+//!
+//! | the program runs | source | feature |
+//! | --- | --- | --- |
+//! | beside a program that prints a credential | [`Command`] | `command` |
+
+#[cfg(any(
+    feature = "command",
+    feature = "azure",
+    feature = "github",
+    feature = "kubernetes"
+))]
+pub(crate) mod timestamp;
+
+#[cfg(any(
+    feature = "azure",
+    feature = "gcp",
+    feature = "github",
+    feature = "kubernetes",
+    feature = "vault"
+))]
+pub(crate) mod environment;
+
+#[cfg(any(feature = "azure", feature = "gcp"))]
+pub(crate) mod metadata_host;
+
+#[cfg(feature = "command")]
+pub(crate) mod command;
+
+#[cfg(feature = "command")]
+pub use command::command_format::CommandFormat;
+#[cfg(feature = "command")]
+pub use command::command_source::Command;

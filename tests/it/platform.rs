@@ -1,0 +1,4 @@
+//! Identities that the platform gives to a program.
+
+#[cfg(all(feature = "command", unix))]
+mod command;
