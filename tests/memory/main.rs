@@ -8,7 +8,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod api_keys;
+mod damaged;
 mod fleets;
+#[path = "../it/support/free_port.rs"]
+mod free_port;
 mod grants;
 #[path = "../it/support/keys.rs"]
 #[expect(dead_code, reason = "these tests need only some of the keys")]
@@ -16,6 +19,9 @@ mod keys;
 mod logins;
 mod other_crates;
 mod planted;
+#[path = "../it/support/redis_server.rs"]
+#[expect(dead_code, reason = "these tests only start and stop Redis")]
+mod redis_server;
 mod responses;
 mod server;
 mod watched;
