@@ -329,6 +329,16 @@ impl Error {
         self.edit(|inner| inner.message = message.into())
     }
 
+    /// Makes the error [transient](Self::is_transient), because the server expects the refusal to
+    /// pass.
+    #[cfg(feature = "azure")]
+    pub(crate) fn into_transient(self) -> Self {
+        match self.is_transient() {
+            true => self,
+            false => self.edit(|inner| inner.kind = Kind::Transient),
+        }
+    }
+
     /// Sets the cause. Keeps only the text of a cause that isn't [safe to print](printable).
     pub(crate) fn with_source(self, source: impl Into<BoxError>) -> Self {
         self.caused_by(printable(source.into()))

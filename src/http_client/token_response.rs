@@ -149,6 +149,16 @@ enum Scope {
 }
 
 impl TokenResponse {
+    /// Limits the lifetime, for a server that states the expiry in a field of its own.
+    #[cfg(feature = "azure")]
+    pub(crate) fn lasting_at_most(mut self, left: Duration) -> Self {
+        self.expiry = Some(Expiry::In(match self.expiry {
+            Some(Expiry::In(lifetime)) => lifetime.min(left),
+            Some(Expiry::At(_) | Expiry::Never) | None => left,
+        }));
+        self
+    }
+
     /// Makes the token by calling `make` with the secret. `requested` is the requested scope, which
     /// may be empty. `assumed` is the lifetime if neither the response nor the token specifies a
     /// lifetime.

@@ -45,7 +45,7 @@ pub(crate) mod discovery;
 
 pub(crate) mod client;
 
-mod grants;
+pub(crate) mod grants;
 
 mod resource;
 

@@ -3,6 +3,8 @@
 //! | the program runs | source | feature |
 //! | --- | --- | --- |
 //! | beside a program that prints a credential | [`Command`] | `command` |
+//! | on Azure | [`azure::ManagedIdentity`](crate::platform::azure::ManagedIdentity) | `azure` |
+//! | in Kubernetes with Microsoft Entra Workload ID | [`azure::WorkloadIdentity`](crate::platform::azure::WorkloadIdentity) | `azure` |
 
 #[cfg(any(
     feature = "command",
@@ -26,6 +28,9 @@ pub(crate) mod metadata_host;
 
 #[cfg(feature = "command")]
 pub(crate) mod command;
+
+#[cfg(feature = "azure")]
+pub mod azure;
 
 #[cfg(feature = "command")]
 pub use command::command_format::CommandFormat;

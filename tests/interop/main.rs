@@ -4,6 +4,9 @@
 mod api;
 mod api_key;
 mod authlib;
+mod azure;
+#[path = "../it/support/azure_server.rs"]
+mod azure_server;
 mod digest;
 mod django_oauth;
 mod driven_by_apis;

@@ -8,7 +8,7 @@
 use std::env;
 use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -120,6 +120,11 @@ impl Program {
             .variable("PYTHONUNBUFFERED", "1")
     }
 
+    /// Returns a Python program in `tests/interop/clients`: another project's client.
+    pub(crate) fn python_client(script: &str) -> Self {
+        Self::python(&format!("../clients/{script}"))
+    }
+
     /// Returns a JavaScript program in `tests/interop/servers`. The program finds the packages of
     /// `package.json` in the folder that the variable `NODE_MODULES` names.
     pub(crate) fn node(script: &str) -> Self {
@@ -168,6 +173,24 @@ impl Program {
     /// Returns the folder in which the server starts. The folder is removed when the server ends.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Runs the program until it ends, and returns what it printed. Panics if the program fails.
+    pub(crate) fn output(self, input: &str) -> String {
+        let mut child = Command::new(self.path)
+            .args(self.arguments)
+            .envs(self.variables)
+            .current_dir(self.folder.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(input.as_bytes()).unwrap();
+        drop(stdin);
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{} failed", self.name);
+        String::from_utf8(output.stdout).unwrap()
     }
 
     fn spawn(self) -> (Child, Arc<Log>, Receiver<u16>) {

@@ -2,3 +2,6 @@
 
 #[cfg(all(feature = "command", unix))]
 mod command;
+
+#[cfg(feature = "azure")]
+mod azure;

@@ -11,6 +11,8 @@ use tower_auth::{AuthLayer, TokenCache, TokenSource};
 use tower_auth_test::{Api, Fetches, RecordedRequest};
 use tower_service::Service;
 
+#[cfg(feature = "azure")]
+pub(crate) mod azure_server;
 #[cfg(feature = "fleet")]
 pub(crate) mod breakable_store;
 #[cfg(feature = "file")]

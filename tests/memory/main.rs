@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod api_keys;
+mod azure;
 mod damaged;
 mod fleets;
 #[path = "../it/support/free_port.rs"]

@@ -65,7 +65,7 @@ impl Service<Request<Full<Bytes>>> for Server {
     }
 
     fn call(&mut self, request: Request<Full<Bytes>>) -> Self::Future {
-        if request.method() == Method::GET {
+        if request.method() == Method::GET && request.uri().path() != "/msi/token" {
             return ready(Ok(unwatched(|| into_response(metadata()))));
         }
         let is_dpop = request.headers().contains_key("dpop");

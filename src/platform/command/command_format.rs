@@ -270,7 +270,10 @@ fn google_failure(value: &BodyValue, redactor: &Redactor) -> Objection {
     let shown = |pointer| {
         let value = only(value, pointer).ok().flatten();
         let text = value.and_then(BodyValue::scalar);
-        text.map_or_else(|| String::from("none"), |text| redactor.redact(&text).to_string())
+        text.map_or_else(
+            || String::from("none"),
+            |text| redactor.redact(&text).to_string(),
+        )
     };
     format!(
         "reports a failure; code: {}; message: {}",

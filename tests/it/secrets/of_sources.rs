@@ -19,6 +19,8 @@ use crate::support::echo::Echo;
 use crate::support::request;
 use crate::support::secret_finder::SecretFinder;
 
+#[cfg(feature = "azure")]
+mod azure;
 mod clients;
 mod grants;
 mod logins;

@@ -321,7 +321,7 @@ fn working(parts: &Parts, number: usize) -> Response<Full<Bytes>> {
                 "registration_access_token": "planted-registration",
             }),
         )
-    } else if parts.method == Method::GET {
+    } else if parts.method == Method::GET && !path.starts_with("/msi/") {
         text(401, "planted")
     } else {
         let mut issued = issue(number);

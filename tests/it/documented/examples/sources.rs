@@ -379,3 +379,24 @@ async fn step_up_asks_for_more_once_and_never_for_what_it_may_not() {
     assert_eq!(run.stdout.lines().collect::<Vec<_>>(), expected);
     run.leaks_nothing(&[support::CLIENT_SECRET, "may:"]);
 }
+
+#[tokio::test]
+async fn azure_asks_the_endpoint_of_its_app_once() {
+    let run = example("azure").run().await;
+    run.succeeded();
+    let expected = [
+        "the endpoint issues a token for https://vault.azure.net",
+        "the token is fresh",
+    ];
+    assert_eq!(run.stdout.lines().collect::<Vec<_>>(), expected);
+    run.leaks_nothing(&["a-token", "for-loopback-only"]);
+
+    let half = example("azure").env("RESOURCE", "https://vault.azure.net");
+    let half = half.env("IDENTITY_HEADER", "planted").run().await;
+    half.failed();
+    assert!(
+        half.stderr.contains("`IDENTITY_ENDPOINT` is missing"),
+        "{half:?}"
+    );
+    half.leaks_nothing(&["planted"]);
+}
