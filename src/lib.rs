@@ -37,7 +37,7 @@
 //! | --- | --- |
 //! | What happens to a token and a request? What are the defaults? | [`docs::how_it_works`] |
 //! | Which source fits my API? | [`docs::choosing`] |
-//! | How does a program use the identity that its platform gives it? | [`docs::platforms`] |
+//! | How does a program use the identity of the place where it runs? | [`docs::platforms`] |
 //! | What do other libraries do, and where are they better? | [`docs::comparing`] |
 //! | How do I migrate from my own code, `reqwest-middleware` or `oauth2`? | [`docs::migrating`] |
 //! | What is the right order of layers? | [`docs::composing`] |
@@ -97,6 +97,7 @@
 //! | `gzip` | [compressed responses](oauth2::Transport#content-codings) of token endpoints, logins and metadata |
 //! | `serde` | [`oauth2::ClientCredentialsConfig`]: settings from a configuration; also reads [`SecretSource`] and [`Origin`] |
 //! | `command` | [`platform::Command`]: a program that prints a credential |
+//! | `gcp` | [`platform::gcp`] (so `command` and `jwt` too): identities on Google Cloud |
 //! | `azure` | [`platform::azure`]: managed identities and workload identities |
 //! | `tower-http` | the origin of responses that tower-http's `FollowRedirect` returns |
 //! | `full` | all features |

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | [`how_it_works`] | What happens to a token and to a request, and what are the defaults? |
 //! | [`choosing`] | Which source fits my API? |
-//! | [`platforms`] | How does a program use the identity that its platform gives it? |
+//! | [`platforms`] | How does a program use the identity of the place where it runs? |
 //! | [`comparing`] | What do other libraries do, and where are they better? |
 //! | [`migrating`] | How do I migrate from my own code, `reqwest-middleware` or `oauth2`? |
 //! | [`composing`] | What is the right order of layers? |

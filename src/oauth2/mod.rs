@@ -30,13 +30,13 @@
 //! # Ok(()) }
 //! ```
 
-mod scope;
+pub(crate) mod scope;
 
 #[cfg(any(feature = "authorization-code", feature = "jwt"))]
 mod random;
 
 #[cfg(feature = "jwt")]
-mod jose;
+pub(crate) mod jose;
 
 #[cfg(feature = "dpop")]
 pub(crate) mod dpop;

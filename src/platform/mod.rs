@@ -3,6 +3,8 @@
 //! | the program runs | source | feature |
 //! | --- | --- | --- |
 //! | beside a program that prints a credential | [`Command`] | `command` |
+//! | on Google Cloud, with the identity of its machine, service or pod | [`gcp::Metadata`] | `gcp` |
+//! | anywhere, with an identity of Google that Google's own clients would find | [`gcp::ApplicationDefault`] | `gcp` |
 //! | on Azure | [`azure::ManagedIdentity`](crate::platform::azure::ManagedIdentity) | `azure` |
 //! | in Kubernetes with Microsoft Entra Workload ID | [`azure::WorkloadIdentity`](crate::platform::azure::WorkloadIdentity) | `azure` |
 
@@ -29,6 +31,8 @@ pub(crate) mod metadata_host;
 #[cfg(feature = "command")]
 pub(crate) mod command;
 
+#[cfg(feature = "gcp")]
+pub mod gcp;
 #[cfg(feature = "azure")]
 pub mod azure;
 

@@ -12,9 +12,15 @@ mod django_oauth;
 mod driven_by_apis;
 #[path = "../it/support/free_port.rs"]
 mod free_port;
+mod gcp;
+#[path = "../it/support/google_cloud.rs"]
+mod google_cloud;
 mod grpc;
 mod grpc_servers;
 mod key;
+#[allow(dead_code, reason = "the tests of keys use the rest")]
+#[path = "../it/support/keys.rs"]
+mod keys;
 mod login;
 mod login_server;
 mod logins_under_kills;

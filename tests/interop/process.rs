@@ -145,6 +145,11 @@ impl Program {
         Self::at(name, found.unwrap_or_else(|| missing(name)))
     }
 
+    /// Returns a JavaScript program in `tests/interop/clients`: another project's client.
+    pub(crate) fn node_client(script: &str) -> Self {
+        Self::node(&format!("../clients/{script}"))
+    }
+
     fn at(name: &str, path: PathBuf) -> Self {
         Self {
             name: name.to_owned(),

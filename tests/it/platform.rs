@@ -3,5 +3,7 @@
 #[cfg(all(feature = "command", unix))]
 mod command;
 
+#[cfg(feature = "gcp")]
+mod gcp;
 #[cfg(feature = "azure")]
 mod azure;

@@ -13,6 +13,7 @@ mod damaged;
 mod fleets;
 #[path = "../it/support/free_port.rs"]
 mod free_port;
+mod gcp;
 mod grants;
 #[path = "../it/support/keys.rs"]
 #[expect(dead_code, reason = "these tests need only some of the keys")]

@@ -50,13 +50,13 @@ enum Format {
 }
 
 /// A credential that a program printed.
-pub(super) struct Credential {
-    pub(super) secret: SecretString,
-    pub(super) expires_at: Option<SystemTime>,
+pub(crate) struct Credential {
+    pub(crate) secret: SecretString,
+    pub(crate) expires_at: Option<SystemTime>,
 }
 
 /// Why an output contains no credential.
-pub(super) type Objection = Cow<'static, str>;
+pub(crate) type Objection = Cow<'static, str>;
 
 impl CommandFormat {
     /// The program prints the token and nothing else. White space around the token is ignored. This
@@ -166,7 +166,7 @@ impl CommandFormat {
     }
 
     /// Reads the output. `redactor` hides the secrets of the program's environment.
-    pub(super) fn read(&self, output: &[u8], redactor: &Redactor) -> Result<Credential, Objection> {
+    pub(crate) fn read(&self, output: &[u8], redactor: &Redactor) -> Result<Credential, Objection> {
         let json = || {
             let parsed = parse_json(output);
             match parsed.malformed {

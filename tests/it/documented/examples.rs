@@ -130,6 +130,11 @@ fn example(name: &str) -> Example {
     for name in [
         "TOKEN_URL",
         "API_URL",
+        "PROJECT",
+        "CLOUDSDK_CONFIG",
+        "GOOGLE_APPLICATION_CREDENTIALS",
+        "GOOGLE_CLOUD_QUOTA_PROJECT",
+        "NO_GCE_CHECK",
         "AUDIENCE",
         "SCOPE",
         "AUTHORIZE_URL",

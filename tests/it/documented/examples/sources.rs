@@ -146,6 +146,44 @@ async fn private_key_jwt_signs_or_shows_what_its_platform_has_signed() {
     run.leaks_nothing(&["for-loopback-only"]);
 }
 
+#[cfg(feature = "gcp")]
+#[tokio::test]
+async fn google_cloud_finds_an_identity_or_says_where_it_looked() {
+    use tower_auth_test::{ScriptedResponse, ScriptedServer};
+
+    use crate::support::{google_cloud, keys};
+
+    let home = tempfile::tempdir().unwrap();
+    let nowhere = example("google_cloud").env("HOME", home.path());
+    let run = nowhere.env("NO_GCE_CHECK", "true").run().await;
+    run.succeeded();
+    let said = run.line("found no credentials of Google");
+    assert!(said.contains("`GOOGLE_APPLICATION_CREDENTIALS`"), "{said}");
+
+    let google = google_cloud::server(keys::RSA_PKCS8, keys::RSA_PUBLIC);
+    let google = google.serve().await.unwrap();
+    let machine = || {
+        let example = example("google_cloud").env("HOME", home.path());
+        example.env("GCE_METADATA_HOST", google.address().to_string())
+    };
+    let run = machine().run().await;
+    run.succeeded();
+    assert!(run.line("found an identity").contains("PROJECT"));
+
+    let storage = ScriptedServer::new(|request| {
+        let is_known = request.token() == Some("ya29.machine.devstorage.read_only");
+        ScriptedResponse::json(if is_known { 200 } else { 401 }, r#"{"items":[]}"#)
+    });
+    let api = storage.serve().await.unwrap();
+    let run = machine().env("PROJECT", "p").env("API_URL", api.origin());
+    let run = run.env("GOOGLE_CLOUD_QUOTA_PROJECT", "payer").run().await;
+    run.succeeded();
+    assert_eq!(run.line("200"), r#"200 OK: {"items":[]}"#);
+    let request = &storage.requests()[0];
+    assert_eq!(request.header("x-goog-user-project"), Some("payer"));
+    run.leaks_nothing(&["ya29"]);
+}
+
 #[tokio::test]
 async fn configuration_is_toml_and_json_and_variables_in_this_order() {
     let run = example("configuration").run().await;

@@ -1,0 +1,6 @@
+//! Identities on Google Cloud.
+
+mod application_default;
+mod external_account;
+mod files;
+mod metadata;
