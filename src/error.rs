@@ -172,6 +172,8 @@ pub(crate) struct Reply {
     pub(crate) retry_after: Option<Duration>,
     /// Whether the code is a `login_required_code` of the response format.
     pub(crate) is_invalid_grant: bool,
+    /// Whether this server uses the status for errors that pass by themselves.
+    pub(crate) is_passing: bool,
 }
 
 /// Codes that mean a permanent error, with any status (RFC 6749 §5.2).
@@ -322,6 +324,16 @@ impl Error {
 
     pub(crate) fn with_reply(self, reply: Reply) -> Self {
         self.edit(|inner| inner.reply = Some(reply))
+    }
+
+    /// Makes the error [transient](Self::is_transient), whatever its status.
+    #[cfg(feature = "vault")]
+    pub(crate) fn passing(self) -> Self {
+        self.edit(|inner| {
+            if let Some(reply) = &mut inner.reply {
+                reply.is_passing = true;
+            }
+        })
     }
 
     /// Replaces the message, and keeps what the server said.
@@ -494,7 +506,9 @@ impl Error {
         let passes = |status: StatusCode| {
             status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429)
         };
-        self.status().is_some_and(passes) || PASSING.iter().any(|code| self.has_code(code))
+        self.reply().is_some_and(|reply| reply.is_passing)
+            || self.status().is_some_and(passes)
+            || PASSING.iter().any(|code| self.has_code(code))
     }
 
     /// Returns `true` if a fetch or a wait timed out. The cause is one of these:

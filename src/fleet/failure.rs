@@ -145,6 +145,8 @@ fn decode(encoded: &EncodedError<'_>, since_save: Duration) -> Option<Error> {
             code: encoded.code.as_deref().map(ServerText::new),
             description: encoded.description.as_deref().map(ServerText::new),
             retry_after,
+            // A failure contains only transient errors.
+            is_passing: true,
             ..Reply::default()
         }),
         _ => retry_after.into_iter().fold(error, Error::with_retry_after),

@@ -185,7 +185,7 @@ impl EndpointUrl {
     }
 
     /// Returns the known address, or `None` if an issuer's metadata contains the address.
-    #[cfg(feature = "cookies")]
+    #[cfg(any(feature = "cookies", feature = "kubernetes", feature = "vault"))]
     pub(crate) fn address(&self) -> Option<&Uri> {
         match &self.location {
             EndpointLocation::Address(address) => Some(address),

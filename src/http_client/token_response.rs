@@ -161,18 +161,21 @@ impl TokenResponse {
 
     /// Makes the token by calling `make` with the secret. `requested` is the requested scope, which
     /// may be empty. `assumed` is the lifetime if neither the response nor the token specifies a
-    /// lifetime.
+    /// lifetime; `None` if such a token never expires.
     pub(crate) fn into_token(
         self,
         requested: &str,
-        assumed: Duration,
+        assumed: impl Into<Option<Duration>>,
         make: impl FnOnce(SecretString) -> Result<Token, Error>,
     ) -> Result<Token, Error> {
         let token = make(self.access_token)?;
         let token = match self.expiry {
             Some(Expiry::In(lifetime)) => token.expires_in(lifetime),
             Some(Expiry::At(time)) => token.expires_at(time),
-            Some(Expiry::Never) | None => token.expires_in(assumed),
+            Some(Expiry::Never) | None => match assumed.into() {
+                Some(assumed) => token.expires_in(assumed),
+                None => token,
+            },
         };
         let token = match self.refresh_in {
             Some(after) => token.refresh_in(after),
@@ -358,6 +361,7 @@ impl EndpointResponse {
             remarks: self.remarks(fields, redactor),
             retry_after: retry_after::parse(&self.headers, self.started),
             is_invalid_grant: fields.error.text().is_some_and(requires_login),
+            is_passing: false,
             code,
         }
     }

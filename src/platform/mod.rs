@@ -7,6 +7,9 @@
 //! | anywhere, with an identity of Google that Google's own clients would find | [`gcp::ApplicationDefault`] | `gcp` |
 //! | on Azure | [`azure::ManagedIdentity`](crate::platform::azure::ManagedIdentity) | `azure` |
 //! | in Kubernetes with Microsoft Entra Workload ID | [`azure::WorkloadIdentity`](crate::platform::azure::WorkloadIdentity) | `azure` |
+//! | in a Kubernetes pod, and calls the cluster's API | [`kubernetes::ServiceAccount`] | `kubernetes` |
+//! | with access to a cluster's API, and needs a token for another audience | [`kubernetes::TokenRequest`] | `kubernetes` |
+//! | with a role in HashiCorp Vault or OpenBao | [`vault::Login`] | `vault` |
 
 #[cfg(any(
     feature = "command",
@@ -28,6 +31,9 @@ pub(crate) mod environment;
 #[cfg(any(feature = "azure", feature = "gcp"))]
 pub(crate) mod metadata_host;
 
+#[cfg(any(feature = "kubernetes", feature = "vault"))]
+pub(crate) mod pod_files;
+
 #[cfg(feature = "command")]
 pub(crate) mod command;
 
@@ -35,6 +41,11 @@ pub(crate) mod command;
 pub mod gcp;
 #[cfg(feature = "azure")]
 pub mod azure;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
+
+#[cfg(feature = "vault")]
+pub mod vault;
 
 #[cfg(feature = "command")]
 pub use command::command_format::CommandFormat;

@@ -23,6 +23,11 @@ impl Key {
         SigningKey::pem(JwsAlgorithm::ES256, self.pair.serialize_pem()).unwrap()
     }
 
+    /// Returns the public half in PEM.
+    pub(crate) fn public_pem(&self) -> String {
+        self.pair.public_key_pem()
+    }
+
     /// Returns the public half (RFC 7517 §5).
     pub(crate) fn jwks(&self) -> Value {
         // An uncompressed point has these bytes: a 4, then x, then y.

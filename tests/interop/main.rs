@@ -21,6 +21,8 @@ mod key;
 #[allow(dead_code, reason = "the tests of keys use the rest")]
 #[path = "../it/support/keys.rs"]
 mod keys;
+mod kubernetes;
+mod kubernetes_api;
 mod login;
 mod login_server;
 mod logins_under_kills;
@@ -53,3 +55,4 @@ mod tls;
 #[allow(dead_code, reason = "the tests of the documentation use the rest")]
 #[path = "../it/support/tree.rs"]
 mod tree;
+mod vault;

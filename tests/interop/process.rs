@@ -113,7 +113,7 @@ impl Program {
     /// `requirements.txt`.
     pub(crate) fn python(script: &str) -> Self {
         Self::at(script, installed("venv/bin/python"))
-            .argument(servers().join(script))
+            .argument(self::script(script))
             // With these variables, Python writes no bytecode beside the sources and flushes each
             // line.
             .variable("PYTHONDONTWRITEBYTECODE", "1")
@@ -129,9 +129,14 @@ impl Program {
     /// `package.json` in the folder that the variable `NODE_MODULES` names.
     pub(crate) fn node(script: &str) -> Self {
         Self::named("node")
-            .argument(servers().join(script))
+            .argument(self::script(script))
             .variable("NODE_MODULES", installed("node/node_modules"))
             .called(script)
+    }
+
+    /// Returns a program that a package of `requirements.txt` brings.
+    pub(crate) fn packaged(name: &str) -> Self {
+        Self::at(name, installed(&format!("venv/bin/{name}")))
     }
 
     /// Returns a program that is installed on the system.
@@ -238,7 +243,7 @@ impl Program {
 }
 
 /// Returns a path below the folder into which `tests/run.sh` installs.
-fn installed(path: &str) -> PathBuf {
+pub(crate) fn installed(path: &str) -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
     let path = target.join("interop").join(path);
     if path.exists() {
@@ -252,8 +257,10 @@ fn missing(name: &str) -> PathBuf {
     panic!("no {name}: `bash tests/run.sh` installs it")
 }
 
-fn servers() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("interop/servers")
+/// Returns the path of a program in `tests/interop/servers`.
+pub(crate) fn script(path: &str) -> PathBuf {
+    let servers = Path::new(env!("CARGO_MANIFEST_DIR")).join("interop/servers");
+    servers.join(path)
 }
 
 struct Log {

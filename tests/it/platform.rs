@@ -7,3 +7,7 @@ mod command;
 mod gcp;
 #[cfg(feature = "azure")]
 mod azure;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
+#[cfg(feature = "vault")]
+mod vault;

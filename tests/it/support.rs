@@ -45,6 +45,8 @@ pub(crate) mod slow_store;
 pub(crate) mod test_names;
 pub(crate) mod token_server;
 pub(crate) mod tree;
+#[cfg(feature = "vault")]
+pub(crate) mod vault_server;
 pub(crate) mod web;
 
 /// Builds a layer that attaches the token for any `https` origin and for loopback.

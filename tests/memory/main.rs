@@ -18,6 +18,7 @@ mod grants;
 #[path = "../it/support/keys.rs"]
 #[expect(dead_code, reason = "these tests need only some of the keys")]
 mod keys;
+mod kubernetes;
 mod logins;
 mod other_crates;
 mod planted;
@@ -26,4 +27,5 @@ mod planted;
 mod redis_server;
 mod responses;
 mod server;
+mod vault;
 mod watched;

@@ -153,6 +153,15 @@ fn issued(sent: &Sent) -> Value {
         "verification_uri": "https://id.example.com/device",
         "verification_uri_complete": format!("https://id.example.com/?c={}", text("user")),
         "interval": 1,
+        // Vault's token, and Kubernetes'.
+        "auth": {
+            "client_token": text(&format!("client{}", sent.number)),
+            "accessor": text("accessor"), "lease_duration": 3600, "renewable": true,
+        },
+        "status": {
+            "token": text(&format!("pod{}", sent.number)),
+            "expirationTimestamp": "2100-01-01T00:00:00Z",
+        },
     })
 }
 

@@ -143,6 +143,15 @@ fn example(name: &str) -> Example {
         "PORT",
         "REDIS_URL",
         "AUTH0_DOMAIN",
+        "BAO_ADDR",
+        "BAO_NAMESPACE",
+        "KUBERNETES_SERVICE_HOST",
+        "KUBERNETES_SERVICE_PORT",
+        "ROLE_ID",
+        "SECRET",
+        "SECRET_ID",
+        "VAULT_ADDR",
+        "VAULT_NAMESPACE",
         "RUST_BACKTRACE",
     ] {
         command.env_remove(name);

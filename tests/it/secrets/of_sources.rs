@@ -23,7 +23,11 @@ use crate::support::secret_finder::SecretFinder;
 mod azure;
 mod clients;
 mod grants;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
 mod logins;
+#[cfg(feature = "vault")]
+mod vault;
 
 const URL: &str = "https://id.example.com/token?key=planted-key";
 const REVOKE: &str = "https://id.example.com/revoke?key=planted-key";

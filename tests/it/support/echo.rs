@@ -321,6 +321,11 @@ fn working(parts: &Parts, number: usize) -> Response<Full<Bytes>> {
                 "registration_access_token": "planted-registration",
             }),
         )
+    } else if path.starts_with("/v1/auth/") {
+        json(200, &vault(number))
+    } else if path.contains("/serviceaccounts/") {
+        let token = format!("planted-access-{number}");
+        json(201, &json!({ "status": { "token": token } }))
     } else if parts.method == Method::GET && !path.starts_with("/msi/") {
         text(401, "planted")
     } else {
@@ -333,6 +338,19 @@ fn working(parts: &Parts, number: usize) -> Response<Full<Bytes>> {
         with(response, SET_COOKIE, &format!("sid={COOKIE}; Path=/"))
     };
     response.unwrap()
+}
+
+/// The response of Vault to a login, to a renewal and to a lookup.
+fn vault(number: usize) -> Value {
+    json!({
+        "auth": {
+            "client_token": format!("planted-access-{number}"),
+            "accessor": "planted-accessor",
+            "lease_duration": 3600,
+            "renewable": true,
+        },
+        "data": { "id": format!("planted-access-{number}"), "ttl": 3600, "renewable": true },
+    })
 }
 
 fn issue(number: usize) -> Value {

@@ -184,6 +184,49 @@ async fn google_cloud_finds_an_identity_or_says_where_it_looked() {
     run.leaks_nothing(&["ya29"]);
 }
 
+#[cfg(feature = "vault")]
+#[tokio::test]
+async fn vault_reads_a_secret_or_says_what_is_missing() {
+    use crate::support::vault_server::{ROLE_ID, SECRET_ID, VaultServer};
+
+    let run = example("vault").run().await;
+    run.succeeded();
+    assert!(run.line("the environment variables").contains("VAULT_ADDR"));
+
+    let vault = VaultServer::new();
+    let running = vault.service().serve().await.unwrap();
+    let example = || {
+        let example = example("vault").env("VAULT_ADDR", running.origin());
+        example.env("ROLE_ID", ROLE_ID).env("SECRET_ID", SECRET_ID)
+    };
+    let run = example().env("SECRET", "secret/data/allowed").run().await;
+    run.succeeded();
+    assert_eq!(run.line("200"), "200 OK: {}");
+    run.leaks_nothing(&["hvs.", "s3cret"]);
+    let run = example().env("SECRET", "secret/data/forbidden").run().await;
+    run.succeeded();
+    assert!(run.line("403").contains("permission denied"));
+    assert_eq!(
+        vault.asked(),
+        [
+            "login",
+            "revoke-self",
+            "login",
+            "lookup-self",
+            "revoke-self"
+        ]
+    );
+}
+
+#[cfg(feature = "kubernetes")]
+#[tokio::test]
+async fn kubernetes_says_what_is_missing_outside_of_a_pod() {
+    let run = example("kubernetes").run().await;
+    run.succeeded();
+    let missing = run.line("the environment variables");
+    assert!(missing.contains("KUBERNETES_SERVICE_HOST"), "{missing}");
+}
+
 #[tokio::test]
 async fn configuration_is_toml_and_json_and_variables_in_this_order() {
     let run = example("configuration").run().await;

@@ -1,0 +1,4 @@
+//! Identities in Kubernetes.
+
+mod service_account;
+mod token_request;
