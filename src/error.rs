@@ -343,7 +343,7 @@ impl Error {
 
     /// Makes the error [transient](Self::is_transient), because the server expects the refusal to
     /// pass.
-    #[cfg(feature = "azure")]
+    #[cfg(any(feature = "azure", feature = "github"))]
     pub(crate) fn into_transient(self) -> Self {
         match self.is_transient() {
             true => self,

@@ -99,6 +99,7 @@
 //! | `command` | [`platform::Command`]: a program that prints a credential |
 //! | `gcp` | [`platform::gcp`] (so `command` and `jwt` too): identities on Google Cloud |
 //! | `azure` | [`platform::azure`]: managed identities and workload identities |
+//! | `github` | [`platform::github`] (so `jwt` too): installations of a GitHub App, and the identity of a job in GitHub Actions |
 //! | `kubernetes` | [`platform::kubernetes`]: the service account of a pod, and tokens for other audiences |
 //! | `vault` | [`platform::vault`]: logins to HashiCorp Vault and OpenBao |
 //! | `tower-http` | the origin of responses that tower-http's `FollowRedirect` returns |

@@ -6,6 +6,7 @@ use std::task::Poll;
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use http::response::Parts;
 use http::{HeaderMap, StatusCode};
 use http_body::Body;
 use secrecy::SecretString;
@@ -25,7 +26,7 @@ use crate::token::redact::Redactor;
 /// The limit of a body in bytes. Tokens are sent in headers, which servers limit to 8 to 16 KiB.
 /// The body's limit leaves room for three tokens of that size: an access token, a refresh token and
 /// an ID token.
-const RESPONSE_LIMIT: usize = 64 * 1024;
+pub(crate) const RESPONSE_LIMIT: usize = 64 * 1024;
 
 /// The initial capacity in bytes of the buffer for a body. Most bodies are shorter.
 const INITIAL_CAPACITY: usize = 4 * 1024;
@@ -64,7 +65,8 @@ pub(crate) struct PartialResponse {
 /// Why a response could not be read.
 pub(crate) enum ReadError {
     Redirect(StatusCode),
-    TooLong(StatusCode),
+    /// The body is longer than this limit.
+    TooLong(StatusCode, usize),
     Broken(BoxError),
     /// The timeout ended before the body was complete.
     Stalled,
@@ -76,7 +78,7 @@ impl EndpointResponse {
         response: RawResponse,
         started: SystemTime,
     ) -> Result<Self, ReadError> {
-        let partial = PartialResponse::read(response, started).await?;
+        let partial = PartialResponse::read(response, started, RESPONSE_LIMIT).await?;
         match partial.cut_off {
             None => Ok(partial.response),
             Some(error) => Err(error),
@@ -126,10 +128,11 @@ impl EndpointResponse {
 }
 
 impl PartialResponse {
-    /// Reads the response to a request that started at `started`.
+    /// Reads the response to a request that started at `started`. The body may have `limit` bytes.
     pub(crate) async fn read(
         response: RawResponse,
         started: SystemTime,
+        limit: usize,
     ) -> Result<Self, ReadError> {
         let (head, body) = response.into_parts();
         let status = head.status;
@@ -137,13 +140,14 @@ impl PartialResponse {
             return Err(ReadError::Redirect(status));
         }
         let mut bytes = Zeroizing::new(Vec::with_capacity(INITIAL_CAPACITY));
-        let limit = content_coding::encoded_limit(&head.headers, RESPONSE_LIMIT);
-        let mut cut_off = collect(status, body, limit, &mut bytes).await.err();
+        let mut cut_off = collect(&head, body, limit, &mut bytes).await.err();
         let mut undecoded = None;
-        match content_coding::decode(&head.headers, &mut bytes, RESPONSE_LIMIT) {
+        match content_coding::decode(&head.headers, &mut bytes, limit) {
             Ok(()) => {}
             #[cfg(feature = "gzip")]
-            Err(DecodeError::TooLong) => cut_off = cut_off.or(Some(ReadError::TooLong(status))),
+            Err(DecodeError::TooLong) => {
+                cut_off = cut_off.or(Some(ReadError::TooLong(status, limit)))
+            }
             Err(DecodeError::Undecoded(why)) => undecoded = Some(why),
         }
         let has_ended = !matches!(cut_off, None | Some(ReadError::Stalled));
@@ -176,8 +180,8 @@ impl ReadError {
             // Omits the target of the redirect, because the target may contain what the client
             // sent.
             Self::Redirect(status) => unusable(response, status, not_followed),
-            Self::TooLong(status) => {
-                let what = format!("is longer than {} KiB", RESPONSE_LIMIT / 1024);
+            Self::TooLong(status, limit) => {
+                let what = format!("is longer than {} KiB", limit / 1024);
                 unusable(response, status, &what)
             }
             Self::Broken(error) => {
@@ -203,7 +207,7 @@ pub(crate) fn unusable(response: &str, status: StatusCode, what: &str) -> Error 
 
 /// Reads the body into `bytes` frame by frame, so that memory never contains more than the limit.
 async fn collect<B>(
-    status: StatusCode,
+    head: &Parts,
     body: B,
     limit: usize,
     bytes: &mut Zeroizing<Vec<u8>>,
@@ -211,6 +215,7 @@ async fn collect<B>(
 where
     B: Body<Data = Bytes, Error = BoxError>,
 {
+    let encoded_limit = content_coding::encoded_limit(&head.headers, limit);
     let mut body = std::pin::pin!(body);
     let mut next = async || {
         poll_fn(|cx| match body.as_mut().poll_frame(cx) {
@@ -223,7 +228,7 @@ where
         let Ok(data) = frame?.into_data() else {
             continue;
         };
-        let left = limit - bytes.len();
+        let left = encoded_limit - bytes.len();
         let is_too_long = data.len() > left;
         append(bytes, &data[..data.len().min(left)]);
         // Zeroizes the transport's bytes, unless another owner shares them.
@@ -231,7 +236,7 @@ where
             data.as_mut().zeroize();
         }
         if is_too_long {
-            return Err(ReadError::TooLong(status));
+            return Err(ReadError::TooLong(head.status, limit));
         }
     }
     Ok(())

@@ -12,7 +12,9 @@ use http_body_util::Full;
 use tokio::time::{Instant, sleep_until};
 use zeroize::Zeroizing;
 
-use super::bounded_response::{DEADLINE, EndpointResponse, PartialResponse, ReadError};
+use super::bounded_response::{
+    DEADLINE, EndpointResponse, PartialResponse, RESPONSE_LIMIT, ReadError,
+};
 use super::endpoint_kind::EndpointKind;
 use super::endpoint_url::EndpointUrl;
 use super::token_response::{UnjudgedResponse, WantedToken};
@@ -33,6 +35,8 @@ pub(crate) struct EndpointClient {
     /// The name of the endpoint in error messages.
     name: &'static str,
     pub(crate) timeout: Duration,
+    /// The limit of a response's body in bytes.
+    pub(crate) limit: usize,
     pub(crate) transport: DynTransport,
     /// The format of the responses.
     pub(crate) format: Arc<TokenResponseFormat>,
@@ -43,7 +47,7 @@ pub(crate) struct EndpointRequest {
     pub(crate) method: Method,
     pub(crate) body: Zeroizing<Vec<u8>>,
     pub(crate) content_type: &'static str,
-    /// The request's headers, except `Content-Type` and `Accept`.
+    /// The request's headers, except `Content-Type`. They replace the usual `Accept`.
     pub(crate) headers: HeaderMap,
 }
 
@@ -97,6 +101,7 @@ impl EndpointClient {
             kind: EndpointKind::Token,
             name: EndpointKind::Token.name(),
             timeout: TIMEOUT,
+            limit: RESPONSE_LIMIT,
             transport: DynTransport::default(),
             format: Arc::default(),
         }
@@ -109,6 +114,7 @@ impl EndpointClient {
             kind,
             name: kind.name(),
             timeout: self.timeout,
+            limit: self.limit,
             transport: self.transport.clone(),
             format: Arc::clone(&self.format),
         }
@@ -210,7 +216,7 @@ impl EndpointClient {
                 {
                     resolver.invalidate();
                 }
-                PartialResponse::read(response, started).await
+                PartialResponse::read(response, started, self.limit).await
             }
             Err(error) => Err(ReadError::Broken(error)),
         };

@@ -7,6 +7,8 @@
 //! | anywhere, with an identity of Google that Google's own clients would find | [`gcp::ApplicationDefault`] | `gcp` |
 //! | on Azure | [`azure::ManagedIdentity`](crate::platform::azure::ManagedIdentity) | `azure` |
 //! | in Kubernetes with Microsoft Entra Workload ID | [`azure::WorkloadIdentity`](crate::platform::azure::WorkloadIdentity) | `azure` |
+//! | as a GitHub App | [`github::App`] | `github` |
+//! | in a job of GitHub Actions | [`github::ActionsIdToken`] | `github` |
 //! | in a Kubernetes pod, and calls the cluster's API | [`kubernetes::ServiceAccount`] | `kubernetes` |
 //! | with access to a cluster's API, and needs a token for another audience | [`kubernetes::TokenRequest`] | `kubernetes` |
 //! | with a role in HashiCorp Vault or OpenBao | [`vault::Login`] | `vault` |
@@ -39,8 +41,13 @@ pub(crate) mod command;
 
 #[cfg(feature = "gcp")]
 pub mod gcp;
+
 #[cfg(feature = "azure")]
 pub mod azure;
+
+#[cfg(feature = "github")]
+pub mod github;
+
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
 

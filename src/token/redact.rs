@@ -76,6 +76,34 @@ impl Redactor {
         redacted
     }
 
+    /// Does the same as [`redact_whole`](Self::redact_whole), and also hides each part of a secret
+    /// that has at least `shortest` characters and no space. Use this method for a text that may be
+    /// cut within a secret, or whose lines may be broken within a secret.
+    #[cfg(feature = "command")]
+    pub(crate) fn redact_parts(&self, text: &str, shortest: usize) -> Zeroizing<String> {
+        let text = Zeroizing::new(self.redact_whole(text));
+        let starts: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
+        // The buffer never grows, because a hidden part has at least one character.
+        let mut shown = Zeroizing::new(String::with_capacity(HIDDEN.len() * text.len()));
+        // The end of the last hidden part.
+        let mut hidden_until = 0;
+        for (index, (at, c)) in text.char_indices().enumerate() {
+            let end = starts.get(index + shortest).copied().unwrap_or(text.len());
+            let part = text.get(at..end).unwrap_or_default();
+            let is_long_enough = index + shortest <= starts.len();
+            let mut secrets = self.secrets.iter();
+            if is_long_enough && !part.contains(' ') && secrets.any(|it| it.contains(part)) {
+                if at >= hidden_until {
+                    shown.push_str(HIDDEN);
+                }
+                hidden_until = end;
+            } else if at >= hidden_until {
+                shown.push(c);
+            }
+        }
+        shown
+    }
+
     /// Returns whether the text contains a secret.
     pub(crate) fn finds_in(&self, text: &str) -> bool {
         self.visible_parts(text).len() > 1

@@ -13,6 +13,9 @@ mod driven_by_apis;
 #[path = "../it/support/free_port.rs"]
 mod free_port;
 mod gcp;
+mod github;
+#[path = "../it/support/github_server.rs"]
+mod github_server;
 #[path = "../it/support/google_cloud.rs"]
 mod google_cloud;
 mod grpc;

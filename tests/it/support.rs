@@ -23,6 +23,8 @@ pub(crate) mod echo;
 pub(crate) mod form_server;
 #[cfg(feature = "redis")]
 mod free_port;
+#[cfg(feature = "github")]
+pub(crate) mod github_server;
 #[cfg(feature = "gcp")]
 pub(crate) mod google_cloud;
 pub(crate) mod house;

@@ -22,6 +22,7 @@ mod kubernetes;
 mod logins;
 mod other_crates;
 mod planted;
+mod platforms;
 #[path = "../it/support/redis_server.rs"]
 #[expect(dead_code, reason = "these tests only start and stop Redis")]
 mod redis_server;

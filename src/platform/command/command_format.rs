@@ -19,11 +19,16 @@ use crate::token::redact::Redactor;
 /// use tower_auth::platform::{Command, CommandFormat};
 ///
 /// # fn example() -> Result<(), tower_auth::Error> {
-/// let format = CommandFormat::json("/credential/access_token")?.expires_at("/credential/token_expiry")?;
-/// let gcloud = Command::new("gcloud").args(["config", "config-helper", "--format=json"]).format(format);
+/// let format = CommandFormat::json("/credential/access_token")?
+///     .expires_at("/credential/token_expiry")?;
+/// let gcloud = Command::new("gcloud")
+///     .args(["config", "config-helper", "--format=json"])
+///     .format(format);
 ///
 /// let format = CommandFormat::json("/accessToken")?.expires_at("/expires_on")?;
-/// let az = Command::new("az").args(["account", "get-access-token", "--output=json"]).format(format);
+/// let az = Command::new("az")
+///     .args(["account", "get-access-token", "--output=json"])
+///     .format(format);
 ///
 /// let eks = Command::new("aws")
 ///     .args(["eks", "get-token", "--cluster-name", "prod", "--output=json"])
@@ -71,7 +76,16 @@ impl CommandFormat {
     ///
     /// The token expires at `expirationTimestamp`. A client certificate without a token is an error.
     ///
-    /// Source: [Kubernetes, client-go credential plugins][k8s].
+    /// | field of `exec` | setting |
+    /// | --- | --- |
+    /// | `command`, `args` | [`Command::new`](super::Command::new), [`args`](super::Command::args) |
+    /// | `apiVersion` | this method, or [`exec_credential_v1beta1`](Self::exec_credential_v1beta1) |
+    /// | `env` | [`env`](super::Command::env). `kubectl` also passes its own variables: name those that the program needs in [`pass_env`](super::Command::pass_env) |
+    /// | `provideClusterInfo: true` | `env("KUBERNETES_EXEC_INFO", …)` with an `ExecCredential` whose `spec.cluster` describes the cluster |
+    /// | `interactiveMode` | `Never` and `IfAvailable` work. `Always` doesn't, because the program gets no input |
+    /// | `installHint` | none: the text is for a person |
+    ///
+    /// Source: [Kubernetes, client-go credential plugins][k8s] (2026).
     ///
     /// [k8s]: https://kubernetes.io/docs/reference/access-authn-authz/authentication/#client-go-credential-plugins
     pub fn exec_credential_v1() -> Self {
@@ -89,8 +103,13 @@ impl CommandFormat {
     }
 
     /// The program prints a subject token in Google's format for executable-sourced credentials.
-    /// The program gets the audience and the token type in variables such as
-    /// `GOOGLE_EXTERNAL_ACCOUNT_AUDIENCE`.
+    /// The program gets the variables `GOOGLE_EXTERNAL_ACCOUNT_AUDIENCE`,
+    /// `GOOGLE_EXTERNAL_ACCOUNT_TOKEN_TYPE` and `GOOGLE_EXTERNAL_ACCOUNT_INTERACTIVE` (`0`).
+    ///
+    /// This crate's cache replaces Google's output file. So set
+    /// `GOOGLE_EXTERNAL_ACCOUNT_OUTPUT_FILE` only for a program that has a cache of its own there,
+    /// with [`Command::env`](super::Command::env). A program that impersonates a service account
+    /// needs `GOOGLE_EXTERNAL_ACCOUNT_IMPERSONATED_EMAIL` in the same way.
     ///
     /// The token expires at `expiration_time`. A printed failure (`"success": false`) is an error
     /// that shows its `code` and `message`.

@@ -3,21 +3,21 @@
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use secrecy::{ExposeSecret, SecretString};
 use tokio::runtime::Handle;
+use zeroize::Zeroizing;
 
 use super::command_format::{CommandFormat, Credential};
+use super::error_output::{self, hide};
 use super::process::{self, Failure, Output};
 use crate::cache::builder::FETCH_TIMEOUT;
-use crate::error::{Error, Kind};
-use crate::sanitize::ServerText;
+use crate::error::{BoxError, Error, Kind};
 use crate::source::secret_source::SecretSource;
-#[cfg(feature = "fleet")]
-use crate::source::store_key::StoreKey;
 use crate::source::token_source::{Reason, TokenSource};
 use crate::token::issued_token::Token;
 use crate::token::jwt;
@@ -38,13 +38,20 @@ use crate::token::redact::Redactor;
 ///   program also gets `APPDATA`, `SystemRoot`, `TEMP` and `USERPROFILE`. So the secrets in other
 ///   variables of your process stay in your process.
 /// - The program gets no input, and may print at most 64 KiB. If it fails, the error shows the end of
-///   its error output: one line of at most 256 bytes, without control characters and secrets of the
-///   environment.
+///   its error output: one line of at most 256 bytes, without control characters. Secrets of the
+///   environment and texts of the standard output are hidden, also in part and in Base64.
 /// - After the timeout, or if the fetch is cancelled, the program is killed. On Unix, the processes
-///   that it started are killed too.
+///   that it started are killed too. A process that outlives the program may keep running.
 ///
 /// The token expires when the output says so, or at the `exp` of a JWT. A token without an expiry
-/// stays in use until a server refuses the token.
+/// stays in use until a server refuses the token. What a program prints depends on the machine and
+/// the user, so a [`Fleet`](crate::docs::fleet) needs a key of its own.
+///
+/// # Windows
+///
+/// A name without an extension finds only an `.exe`, so name the extension of a script: `az.cmd`.
+/// For such a script, Windows starts `cmd.exe`, which is a shell. Rust's standard library then
+/// escapes the arguments, and refuses an argument that it can't escape.
 ///
 /// # Example
 ///
@@ -127,7 +134,8 @@ impl Command {
         self
     }
 
-    /// Sets a variable of the program.
+    /// Sets a variable of the program. The variable replaces a variable of the same name that the
+    /// [format](Self::format) sets.
     #[must_use]
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.env.push((name.into(), value.into()));
@@ -190,7 +198,6 @@ impl Command {
             });
         }
         let reported = read.err().filter(|_| self.format.reports_failures());
-        redactor.hide(String::from_utf8_lossy(&output.stdout).trim());
         Err(self.failed(&output, reported.as_deref(), &redactor))
     }
 
@@ -206,13 +213,16 @@ impl Command {
         }
         for name in &self.passed {
             // A passed variable may be a secret.
-            redactor.hide(&env::var(name).unwrap_or_default());
+            hide(
+                redactor,
+                &Zeroizing::new(env::var(name).unwrap_or_default()),
+            );
         }
         command.envs(self.format.variables());
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         for (name, source) in &self.secret_env {
             let secret = source.read().await?;
-            redactor.hide(secret.expose_secret());
+            hide(redactor, secret.expose_secret());
             command.env(name, secret.expose_secret());
         }
         Ok(command)
@@ -221,20 +231,17 @@ impl Command {
     fn not_run(&self, failure: Failure) -> Error {
         let program = self.program.display();
         match failure {
-            Failure::NotStarted(error) => match error.kind() {
-                ErrorKind::NotFound | ErrorKind::PermissionDenied => {
-                    let message = format!(
-                        "could not start {program}; check that the program is installed, and that \
-                         its path or `PATH` is right"
-                    );
-                    Error::new(Kind::Config, message).with_source(error)
-                }
-                // For example, the system has no memory for another process.
-                _ => {
-                    let message = format!("could not start {program}");
-                    Error::new(Kind::Transient, message).with_source(error)
-                }
-            },
+            Failure::NotStarted(error) if lacks_resources(&error) => {
+                let message = format!("could not start {program}");
+                Error::new(Kind::Transient, message).with_source(error)
+            }
+            Failure::NotStarted(error) => {
+                let message = format!(
+                    "could not start {program}; check that the program is installed, and that \
+                     its path or `PATH` is right"
+                );
+                Error::new(Kind::Config, message).with_source(error)
+            }
             Failure::NotRead(error) => {
                 let message = format!("could not read the output of {program}");
                 Error::new(Kind::Source, message).with_source(error)
@@ -257,23 +264,24 @@ impl Command {
     fn failed(&self, output: &Output, reported: Option<&str>, redactor: &Redactor) -> Error {
         let program = self.program.display();
         let status = output.status;
-        let printed = redactor.redact_whole(&String::from_utf8_lossy(&output.stderr));
-        let printed = end_of(printed.trim());
-        let message = match (reported, printed) {
+        let printed = error_output::shown(output, redactor);
+        let message = match (reported, printed.as_str()) {
             (Some(objection), _) => format!("{program} failed ({status}): its output {objection}"),
             (None, "") => format!("{program} failed ({status}) and printed no error"),
-            (None, printed) => format!("{program} failed ({status}): {}", ServerText::new(printed)),
+            (None, printed) => format!("{program} failed ({status}): {printed}"),
         };
         Error::new(Kind::Source, message)
     }
 }
 
-/// Returns the end of a text, which `sanitize` doesn't shorten.
-fn end_of(text: &str) -> &str {
-    const LIMIT: usize = 256;
-    let start = text.len().saturating_sub(LIMIT);
-    let start = (start..text.len()).find(|at| text.is_char_boundary(*at));
-    text.get(start.unwrap_or_default()..).unwrap_or_default()
+/// Returns whether the system had no memory, process or file left for the program.
+fn lacks_resources(error: &io::Error) -> bool {
+    let is_short = matches!(
+        error.kind(),
+        ErrorKind::WouldBlock | ErrorKind::OutOfMemory | ErrorKind::ExecutableFileBusy
+    );
+    // The standard library has no kind for too many open files (`ENFILE` and `EMFILE`).
+    is_short || (cfg!(unix) && matches!(error.raw_os_error(), Some(23 | 24)))
 }
 
 impl TokenSource for Command {
@@ -288,25 +296,6 @@ impl TokenSource for Command {
         })
     }
 
-    /// Returns a key that contains the program, its arguments and its variables. Returns `None` if
-    /// the program gets variables of this process, because another process may have other values.
-    #[cfg(feature = "fleet")]
-    fn store_key(&self) -> Option<StoreKey> {
-        if !self.passed.is_empty() {
-            return None;
-        }
-        let text = |text: &OsStr| text.to_string_lossy().into_owned();
-        let key = StoreKey::new("command").with("program", text(self.program.as_os_str()));
-        let args = self.args.iter().enumerate();
-        let key = args.fold(key, |key, (index, arg)| {
-            key.with(format!("argument {index}"), text(arg))
-        });
-        let key = self.env.iter().fold(key, |key, (name, value)| {
-            key.with(format!("variable {}", text(name)), text(value))
-        });
-        Some(key.with("format", format!("{:?}", self.format)))
-    }
-
     fn fetch_timeout(&self) -> Option<Duration> {
         // Leaves time to start the program and to read its output.
         Some(self.timeout.saturating_add(Duration::from_secs(5)))
@@ -314,15 +303,24 @@ impl TokenSource for Command {
     }
 }
 
-/// Reads a secret, such as the subject of a token exchange, by running the program.
+/// Reads a secret, such as the subject of a token exchange, by running the program. A credential that
+/// has already expired is an error.
 impl From<Command> for SecretSource {
     fn from(command: Command) -> Self {
-        let command = std::sync::Arc::new(command);
+        let command = Arc::new(command);
         Self::from_fn(move || {
-            let command = std::sync::Arc::clone(&command);
+            let command = Arc::clone(&command);
             async move {
                 let credential = command.credential().await?;
-                Ok::<SecretString, _>(credential.secret)
+                if credential
+                    .expires_at
+                    .is_some_and(|end| end <= SystemTime::now())
+                {
+                    let program = command.program.display();
+                    let message = format!("the credential that {program} printed has expired");
+                    return Err(Error::new(Kind::Expired, message).into());
+                }
+                Ok::<SecretString, BoxError>(credential.secret)
             }
         })
     }

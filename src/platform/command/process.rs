@@ -5,19 +5,20 @@ use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use futures_util::future::{Either, join, select};
+use futures_util::future::{Either, select, try_join};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
+
+use super::process_group::ProcessGroup;
 
 /// The maximum length of the output in bytes.
 const LIMIT: usize = 64 * 1024;
 
 /// The number of bytes of the error output that are kept. The last bytes are kept, because most
 /// programs print the cause at the end.
-const ERROR_LIMIT: usize = 1024;
+const ERROR_LIMIT: usize = 4 * 1024;
 
 /// The time to read the rest of the output after the program has ended. A process that the program
 /// started in the background may keep the output open.
@@ -42,34 +43,37 @@ pub(crate) enum Failure {
 
 /// Runs the program until it ends. The program gets no input.
 ///
-/// If the future is dropped, or if this function fails, the program and its process group are
-/// killed. Outside Unix, only the program itself is killed.
+/// If the future is dropped, or if this function fails, the program is killed with its process
+/// group.
 pub(crate) async fn run(mut command: Command, limit: Duration) -> Result<Output, Failure> {
     command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
-    #[cfg(unix)]
-    command.process_group(0);
+    ProcessGroup::lead(&mut command);
     let mut child = command.spawn().map_err(Failure::NotStarted)?;
     // Declared after the child, so that the group is killed before the child's id is released.
-    let group = ProcessGroup::of(&child);
-    let output = timeout(limit, output_of(&mut child)).await;
-    let output = output.map_err(|_| Failure::TimedOut(limit))??;
-    group.keep();
-    Ok(output)
+    let mut group = ProcessGroup::of(&child);
+    let output = timeout(limit, output_of(&mut child, &mut group)).await;
+    output.unwrap_or(Err(Failure::TimedOut(limit)))
 }
 
-async fn output_of(child: &mut Child) -> Result<Output, Failure> {
+async fn output_of(child: &mut Child, group: &mut ProcessGroup) -> Result<Output, Failure> {
     let (out, err) = (child.stdout.take(), child.stderr.take());
     // A buffer that grows leaves copies in memory that aren't zeroized.
     let mut stdout = Zeroizing::new(Vec::with_capacity(LIMIT + 1));
     let mut stderr = Zeroizing::new(Vec::with_capacity(2 * ERROR_LIMIT));
     let status = {
-        let read = join(read_all(out, &mut stdout), read_last(err, &mut stderr));
-        let read = pin!(read.map(|(all, last)| all.and(last.map_err(Failure::NotRead))));
-        let ended = pin!(child.wait());
+        let read = pin!(try_join(
+            read_all(out, &mut stdout),
+            read_last(err, &mut stderr)
+        ));
+        let ended = pin!(async {
+            let status = child.wait().await;
+            group.keep();
+            status
+        });
         match select(read, ended).await {
             // A program may close its output before it ends.
             Either::Left((read, ended)) => {
@@ -105,52 +109,11 @@ async fn read_all(from: Option<impl AsyncRead + Unpin>, to: &mut Vec<u8>) -> Res
 
 /// Reads to the end, and keeps the last bytes. Reads on after the limit, because the program would
 /// otherwise wait.
-async fn read_last(from: Option<impl AsyncRead + Unpin>, to: &mut Vec<u8>) -> io::Result<()> {
+async fn read_last(from: Option<impl AsyncRead + Unpin>, to: &mut Vec<u8>) -> Result<(), Failure> {
     let Some(mut from) = from else { return Ok(()) };
-    while from.read_buf(to).await? > 0 {
+    while from.read_buf(to).await.map_err(Failure::NotRead)? > 0 {
         let surplus = to.len().saturating_sub(ERROR_LIMIT);
         to.drain(..surplus);
     }
     Ok(())
-}
-
-/// The program's process group, which is killed when this value is dropped.
-struct ProcessGroup {
-    #[cfg(unix)]
-    id: Option<rustix::process::Pid>,
-}
-
-impl ProcessGroup {
-    #[cfg(unix)]
-    fn of(child: &Child) -> Self {
-        let id = child.id().and_then(|id| i32::try_from(id).ok());
-        Self {
-            id: id.and_then(rustix::process::Pid::from_raw),
-        }
-    }
-
-    #[cfg(not(unix))]
-    fn of(_: &Child) -> Self {
-        Self {}
-    }
-
-    /// Lets the rest of the group run. After the program has ended, its group may contain processes
-    /// that the program started on purpose, such as an agent.
-    #[cfg(unix)]
-    fn keep(mut self) {
-        self.id = None;
-    }
-
-    #[cfg(not(unix))]
-    fn keep(self) {}
-}
-
-#[cfg(unix)]
-impl Drop for ProcessGroup {
-    fn drop(&mut self) {
-        if let Some(id) = self.id {
-            // Fails if the whole group has already ended.
-            let _ = rustix::process::kill_process_group(id, rustix::process::Signal::KILL);
-        }
-    }
 }

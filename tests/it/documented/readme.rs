@@ -53,6 +53,7 @@ fn examples_of(folder: &str) -> BTreeMap<String, Words> {
     let manifest = text(&format!("{folder}/Cargo.toml"));
     let (_, list) = manifest.split_once("\nexample = [\n").unwrap();
     let list = list.lines().take_while(|line| *line != "]");
+    let list = list.flat_map(|line| line.split("{ ").skip(1));
     let examples = list.map(|example| {
         let (name, wanted) = example
             .split_once("required-features")

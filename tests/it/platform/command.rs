@@ -1,13 +1,16 @@
 //! Programs that print credentials. The tests run shell scripts, but the source itself starts no
 //! shell.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::future::Future;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use secrecy::ExposeSecret;
 use tower_auth::platform::{Command, CommandFormat};
 use tower_auth::{Error, Reason, SecretSource, Token, TokenCache, TokenSource};
@@ -266,11 +269,126 @@ async fn an_empty_output_isnt_a_token() {
 
 #[tokio::test]
 async fn a_program_that_is_missing_or_not_executable_is_a_setting_to_correct() {
-    for wrong in ["no-such-program-anywhere", "/etc/passwd", "/"] {
+    let folder = tempfile::tempdir().unwrap();
+    let no_format = folder.path().join("no-format");
+    fs::write(&no_format, "tok").unwrap();
+    fs::set_permissions(&no_format, Permissions::from_mode(0o700)).unwrap();
+    let no_format = no_format.to_str().unwrap();
+    for wrong in [
+        "no-such-program-anywhere",
+        "/etc/passwd",
+        "/",
+        no_format,
+        "/etc/passwd/no",
+    ] {
         let error = fetch(&Command::new(wrong)).await.unwrap_err();
         assert!(error.is_config(), "{error:?}");
         assert!(error.to_string().contains(wrong), "{error}");
     }
+}
+
+#[tokio::test]
+async fn an_argument_that_no_program_can_get_is_a_setting_to_correct() {
+    let error = fetch(&prints("a\0b")).await.unwrap_err();
+    assert!(error.is_config(), "{error:?}");
+}
+
+/// Returns the error of a script that prints on its error output. The variable `KEY` is a secret.
+async fn error_of(secret: &str, text: &str) -> String {
+    let failing = script(text).secret_env("KEY", secret);
+    let error = fetch(&failing).await.unwrap_err();
+    let shown = format!("{error} {error:?}");
+    // Line breaks are shown as spaces.
+    let shown = shown.replace(' ', "");
+    for part in secret.as_bytes().windows(8) {
+        let part = str::from_utf8(part).unwrap();
+        assert!(!shown.contains(part), "{part}: {shown}");
+    }
+    error.to_string()
+}
+
+/// A secret of this length, in which no part occurs twice.
+fn secret_of(length: usize) -> String {
+    let numbers = (100_000_u64..).map(|number| format!("{:x}", number * 2_654_435_761));
+    let text: String = numbers.take(length / 8).collect();
+    text[..length].to_owned()
+}
+
+#[tokio::test]
+async fn no_part_of_a_secret_is_shown_if_the_error_output_is_cut_within_the_secret() {
+    for length in [40, 300, 1023, 2000, 5000, 20_000] {
+        let secret = secret_of(length);
+        let printed = "printf 'could not use %s' \"$KEY\" >&2; exit 1";
+        assert!(error_of(&secret, printed).await.contains("[redacted]"));
+        let twice = "printf '%s\n%s end' \"$KEY\" \"$KEY\" >&2; exit 1";
+        assert!(error_of(&secret, twice).await.ends_with("[redacted] end"));
+        let beginning = "printf 'cut: %s' \"$(printf %s \"$KEY\" | cut -c-30)\" >&2; exit 1";
+        let shown = error_of(&secret, beginning).await;
+        assert!(shown.ends_with("cut: [redacted]"), "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn no_part_of_a_secret_is_shown_if_its_lines_are_broken() {
+    for width in [16, 64, 76] {
+        let broken = format!("printf %s \"$KEY\" | fold -w {width} >&2; exit 1");
+        error_of(&secret_of(700), &broken).await;
+    }
+}
+
+#[tokio::test]
+async fn no_part_of_a_secret_is_shown_in_base64() {
+    let secret = secret_of(45);
+    for (before, start) in [("", 0), ("u:", 3), ("me:", 4)] {
+        let header = format!(
+            "printf 'Basic %s' \"$(printf '{before}%s' \"$KEY\" | base64 -w0)\" >&2; exit 1"
+        );
+        let shown = error_of(&secret, &header).await;
+        let encoded = STANDARD.encode(format!("{before}{secret}"));
+        let inner = &encoded[start + 1..start + 40];
+        for part in inner.as_bytes().windows(8) {
+            let part = str::from_utf8(part).unwrap();
+            assert!(!shown.contains(part), "{part}: {shown}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_token_of_a_failed_program_isnt_shown() {
+    let token = secret_of(60);
+    let printed = format!(
+        r#"printf '{{"token": "{token}"}}'; printf 'the token {token} is of no use' >&2; exit 1"#
+    );
+    let format = CommandFormat::json("/token").unwrap();
+    let error = fetch(&script(&printed).format(format)).await.unwrap_err();
+    let shown = error.to_string();
+    assert!(
+        shown.ends_with("the token [redacted] is of no use"),
+        "{shown}"
+    );
+}
+
+#[tokio::test]
+async fn a_long_error_output_delays_nothing() {
+    let long = script("head -c 1000000 /dev/zero | tr '\\0' e >&2; printf tok");
+    assert_eq!(fetch(&long).await.unwrap().secret(), "tok");
+}
+
+#[tokio::test]
+async fn a_variable_of_the_format_can_be_replaced() {
+    let echo = r#"printf '{"kind":"ExecCredential","apiVersion":"client.authentication.k8s.io/v1","status":{"token":"%s"}}' "$KUBERNETES_EXEC_INFO""#;
+    let plugin = script(echo).format(CommandFormat::exec_credential_v1());
+    let plugin = plugin.env("KUBERNETES_EXEC_INFO", "with the cluster");
+    assert_eq!(fetch(&plugin).await.unwrap().secret(), "with the cluster");
+}
+
+#[tokio::test]
+async fn a_secret_that_has_expired_is_an_error() {
+    let expired =
+        exec_credential(r#"{"token":"tok","expirationTimestamp":"2020-01-02T03:04:05Z"}"#);
+    let plugin = prints(&expired).format(CommandFormat::exec_credential_v1());
+    let error = SecretSource::from(plugin).read().await.unwrap_err();
+    assert!(error.is_expired(), "{error:?}");
 }
 
 /// Returns whether the process whose id is in this file has ended.
@@ -300,6 +418,7 @@ fn is_written(folder: &Path) -> bool {
     folder.join("parent").exists()
 }
 
+#[cfg(not(tower_auth_portable))]
 #[tokio::test]
 async fn a_program_is_killed_with_its_group_when_the_fetch_is_cancelled() {
     let folder = tempfile::tempdir().unwrap();
@@ -313,6 +432,7 @@ async fn a_program_is_killed_with_its_group_when_the_fetch_is_cancelled() {
         .await;
 }
 
+#[cfg(not(tower_auth_portable))]
 #[tokio::test]
 async fn a_program_that_takes_too_long_is_killed_with_its_group() {
     let folder = tempfile::tempdir().unwrap();
@@ -332,6 +452,25 @@ async fn a_program_that_takes_too_long_is_killed_with_its_group() {
         .await;
 }
 
+#[cfg(not(tower_auth_portable))]
+#[test]
+fn a_program_is_killed_with_its_group_when_the_runtime_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let command = with_child(folder.path(), "wait");
+    runtime.spawn(async move { fetch(&command).await.map(drop) });
+    while !is_written(folder.path()) {
+        std::thread::yield_now();
+    }
+    drop(runtime);
+    for process in ["parent", "child"] {
+        while !has_ended(&folder.path().join(process)) {
+            std::thread::yield_now();
+        }
+    }
+}
+
+#[cfg(not(tower_auth_portable))]
 #[tokio::test]
 async fn an_endless_output_ends_the_program() {
     let folder = tempfile::tempdir().unwrap();
@@ -413,27 +552,4 @@ fn debug_shows_no_arguments_and_no_variables() {
         shown.contains("printf") && !shown.contains("s3cret"),
         "{shown}"
     );
-}
-
-#[cfg(feature = "fleet")]
-#[test]
-fn programs_share_a_token_only_if_all_that_they_get_is_the_same() {
-    let base = || Command::new("tool").args(["a", "b"]).env("AUDIENCE", "x");
-    let key = |command: Command| command.store_key();
-    assert_eq!(key(base()), key(base()));
-    assert!(key(base()).is_some());
-    let others = [
-        Command::new("tool2").args(["a", "b"]).env("AUDIENCE", "x"),
-        Command::new("tool").args(["b", "a"]).env("AUDIENCE", "x"),
-        Command::new("tool").args(["a", "b"]).env("AUDIENCE", "y"),
-        Command::new("tool").args(["a", "b"]).env("AUDIENCF", "x"),
-        base().format(CommandFormat::exec_credential_v1()),
-    ];
-    for other in others {
-        let shown = format!("{other:?}");
-        assert_ne!(key(other), key(base()), "{shown}");
-    }
-    assert_eq!(key(base().timeout(Duration::from_secs(1))), key(base()));
-    // Another process may have another value.
-    assert_eq!(key(base().pass_env(["AWS_PROFILE"])), None);
 }

@@ -4,6 +4,10 @@ use std::process::Stdio;
 
 use super::{ID, example, support};
 use crate::support::digest_server::{self, DigestServer};
+#[cfg(feature = "github")]
+use crate::support::github_server::{CLIENT_ID, GitHub};
+#[cfg(feature = "github")]
+use crate::support::keys;
 
 #[tokio::test]
 async fn api_key_rotates_its_key_and_no_request_fails() {
@@ -124,6 +128,52 @@ async fn protected_resource_goes_from_the_refusal_to_the_response_once() {
 }
 
 #[cfg(feature = "jwt")]
+#[cfg(all(feature = "command", unix))]
+#[tokio::test]
+async fn command_prints_the_credential_of_all_requests() {
+    let run = example("command").run().await;
+    run.succeeded();
+    assert_eq!(run.line("request 3"), "request 3: 200 OK");
+    run.leaks_nothing(&["for-loopback-only"]);
+}
+
+#[cfg(feature = "github")]
+#[tokio::test]
+async fn github_app_lists_the_repositories_of_an_installation() {
+    let run = example("github_app").run().await;
+    run.succeeded();
+    assert_eq!(run.line("set"), "set the variable CLIENT_ID");
+
+    let github = GitHub::new(keys::RSA_PUBLIC);
+    let running = github.server.serve().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("app.pem");
+    std::fs::write(&key, keys::RSA_PKCS1).unwrap();
+    let run = example("github_app")
+        .env("CLIENT_ID", CLIENT_ID)
+        .env("KEY_FILE", key)
+        .env("ORGANIZATION", "octo-org")
+        .env("GITHUB_API_URL", running.origin())
+        .run()
+        .await;
+    run.succeeded();
+    assert_eq!(run.line("0"), "0 repositories");
+    run.leaks_nothing(&["ghs_"]);
+}
+
+#[cfg(feature = "github")]
+#[tokio::test]
+async fn ci_identity_says_what_is_missing_outside_of_a_job() {
+    let run = example("ci_identity").run().await;
+    run.succeeded();
+    let missing = run.line("the environment variable");
+    assert!(
+        missing.contains("ACTIONS_ID_TOKEN_REQUEST_URL"),
+        "{missing}"
+    );
+    run.leaks_nothing(&["for-loopback-only"]);
+}
+
 #[tokio::test]
 async fn service_account_signs_a_jwt_for_each_token() {
     let run = example("service_account").run().await;
