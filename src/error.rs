@@ -327,7 +327,7 @@ impl Error {
     }
 
     /// Makes the error [transient](Self::is_transient), whatever its status.
-    #[cfg(feature = "vault")]
+    #[cfg(any(feature = "azure", feature = "github", feature = "vault"))]
     pub(crate) fn passing(self) -> Self {
         self.edit(|inner| {
             if let Some(reply) = &mut inner.reply {
@@ -339,16 +339,6 @@ impl Error {
     /// Replaces the message, and keeps what the server said.
     pub(crate) fn with_message(self, message: &'static str) -> Self {
         self.edit(|inner| inner.message = message.into())
-    }
-
-    /// Makes the error [transient](Self::is_transient), because the server expects the refusal to
-    /// pass.
-    #[cfg(any(feature = "azure", feature = "github"))]
-    pub(crate) fn into_transient(self) -> Self {
-        match self.is_transient() {
-            true => self,
-            false => self.edit(|inner| inner.kind = Kind::Transient),
-        }
     }
 
     /// Sets the cause. Keeps only the text of a cause that isn't [safe to print](printable).

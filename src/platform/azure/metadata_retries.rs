@@ -43,7 +43,7 @@ where
         let wanted = error.retry_after().unwrap_or_default();
         if left.is_zero() || wanted > left || (retries >= RETRIES && !is_updating) {
             let pause = wanted.max(PAUSE_AFTER_LAST);
-            return Err(error.into_transient().with_retry_after(pause));
+            return Err(error.passing().with_retry_after(pause));
         }
         // After the last retry, a server that is being updated gets the rest of the time.
         let pause = match retries < RETRIES {

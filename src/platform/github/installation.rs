@@ -243,7 +243,7 @@ fn explained(error: Error, response: &EndpointResponse, not_found: &'static str)
     let wait = rate_limit::wait(response.status, &response.headers, response.started, &said);
     if let Some(wait) = wait {
         let message = "GitHub's rate limit for the app is exceeded";
-        let error = error.with_message(message).into_transient();
+        let error = error.with_message(message).passing();
         return error.with_retry_after(wait);
     }
     match response.status.as_u16() {
