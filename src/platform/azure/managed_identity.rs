@@ -175,7 +175,7 @@ impl ManagedIdentity {
     /// # Ok(()) }
     /// ```
     pub fn client_id(self, id: impl Into<String>) -> Result<Self, Error> {
-        self.choose(UserAssigned::ClientId(id.into()))
+        self.choose(UserAssigned::Client(id.into()))
     }
 
     /// Chooses a user-assigned identity by its object id, which is also called its principal id.
@@ -197,7 +197,7 @@ impl ManagedIdentity {
     /// # Ok(()) }
     /// ```
     pub fn object_id(self, id: impl Into<String>) -> Result<Self, Error> {
-        self.choose(UserAssigned::ObjectId(id.into()))
+        self.choose(UserAssigned::Object(id.into()))
     }
 
     /// Chooses a user-assigned identity by the id of its Azure resource: `/subscriptions/…`. Call
@@ -221,7 +221,7 @@ impl ManagedIdentity {
     /// # Ok(()) }
     /// ```
     pub fn resource_id(self, id: impl Into<String>) -> Result<Self, Error> {
-        self.choose(UserAssigned::ResourceId(id.into()))
+        self.choose(UserAssigned::Resource(id.into()))
     }
 
     fn choose(mut self, identity: UserAssigned) -> Result<Self, Error> {
