@@ -35,8 +35,8 @@ use crate::token::jwt;
 /// For an API other than the cluster's, mount a token with that API's audience (a projected volume),
 /// and use [`SecretSource::file`].
 ///
-/// Sources: Kubernetes, "Accessing the Kubernetes API from a Pod" and "Managing Service Accounts";
-/// `transport/token_source.go` of client-go, which reads the file every minute (v1.34).
+/// Sources: Kubernetes, "Accessing the Kubernetes API from a Pod" and "Managing Service Accounts"
+/// (2026); `transport/token_source.go` of client-go, which reads the file every minute.
 ///
 /// # Example
 ///
