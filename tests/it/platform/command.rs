@@ -418,6 +418,21 @@ fn is_written(folder: &Path) -> bool {
     folder.join("parent").exists()
 }
 
+#[tokio::test]
+async fn a_program_is_killed_when_the_fetch_is_cancelled() {
+    let folder = tempfile::tempdir().unwrap();
+    let parent = folder.path().join("parent");
+    let id = parent.display();
+    let command = script(&format!(
+        "echo $$ >{id}.new; mv {id}.new {id}; exec sleep 1000"
+    ));
+    let fetching = tokio::spawn(async move { fetch(&command).await.map(drop) });
+    until(|| is_written(folder.path())).await;
+    fetching.abort();
+    assert!(fetching.await.unwrap_err().is_cancelled());
+    until(|| has_ended(&parent)).await;
+}
+
 #[cfg(not(tower_auth_portable))]
 #[tokio::test]
 async fn a_program_is_killed_with_its_group_when_the_fetch_is_cancelled() {
@@ -441,7 +456,9 @@ async fn a_program_that_takes_too_long_is_killed_with_its_group() {
     until(|| is_written(folder.path())).await;
     // With paused time, the timeout passes as soon as nothing else happens.
     tokio::time::pause();
+    let start = tokio::time::Instant::now();
     let error = fetching.await.unwrap().unwrap_err();
+    assert!(start.elapsed() <= Duration::from_secs(600));
     tokio::time::resume();
     assert!(error.is_timeout(), "{error:?}");
     assert!(

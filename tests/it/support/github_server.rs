@@ -38,6 +38,8 @@ struct State {
     public_key: String,
     /// How far GitHub's clock is ahead, in seconds.
     clock: i64,
+    /// The time of the current request by GitHub's clock, in seconds since 1970.
+    date: u64,
     tokens: Vec<String>,
 }
 
@@ -78,7 +80,8 @@ impl GitHub {
 }
 
 fn respond(state: &mut State, request: &RecordedRequest) -> ScriptedResponse {
-    let now = state.now();
+    state.date = state.now();
+    let now = state.date;
     let (status, body) = match answer(state, request) {
         Ok(answer) => answer,
         Err((status, message)) => {
@@ -185,7 +188,7 @@ impl State {
                 "'Issuer' claim ('iss') must be an Integer or a client id",
             ));
         }
-        let now = self.now();
+        let now = self.date;
         match claims["exp"].as_u64() {
             Some(exp) if exp > now + 600 => {
                 return Err((
@@ -252,7 +255,7 @@ impl State {
         };
         let mut body = json!({
             "token": token,
-            "expires_at": rfc3339(self.now() + 3600),
+            "expires_at": rfc3339(self.date + 3600),
             "permissions": permissions,
             "repository_selection": selection,
         });
