@@ -4,6 +4,9 @@ use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 use std::iter;
+use std::str::Utf8Chunk;
+
+use zeroize::Zeroizing;
 
 /// A server's text that is safe to print: one line of at most 256 bytes, without invisible
 /// characters.
@@ -134,6 +137,22 @@ pub(crate) fn sanitize(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     clean.extend(text.chars().map(|c| if is_harmful(c) { ' ' } else { c }));
     clean
+}
+
+/// Decodes UTF-8, and replaces invalid bytes. Unlike `String::from_utf8_lossy`, leaves no copy of a
+/// secret in memory.
+pub(crate) fn decode(bytes: &[u8]) -> Zeroizing<String> {
+    let chunks = || bytes.utf8_chunks();
+    // The character that replaces an invalid byte has 3 bytes.
+    let length = |chunk: Utf8Chunk<'_>| chunk.valid().len() + 3;
+    let mut text = Zeroizing::new(String::with_capacity(chunks().map(length).sum()));
+    for chunk in chunks() {
+        text.push_str(chunk.valid());
+        if !chunk.invalid().is_empty() {
+            text.push(char::REPLACEMENT_CHARACTER);
+        }
+    }
+    text
 }
 
 /// Cuts the text to at most `longest` bytes.

@@ -5,8 +5,8 @@
 #   bash tests/mutants.sh [count] [seed]    150 mutants and seed 1, unless you say otherwise
 #
 # Each mutant takes a build and a run of the tests, so a sample takes hours. You may stop the script at any time: the
-# next run with the same arguments skips the mutants that were caught. The results are in `target/mutants`, where
-# `missed.txt` lists the mutants that no test noticed.
+# next run with the same arguments skips the mutants that were caught. The results are in `target/mutants/mutants.out`,
+# where `missed.txt` lists the mutants that no test noticed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

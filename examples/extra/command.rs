@@ -17,8 +17,8 @@ use axum::routing::get;
 use http::Request;
 use support::Report;
 use tower::{Layer, ServiceExt};
+use tower_auth::AuthLayer;
 use tower_auth::platform::Command;
-use tower_auth::{AuthLayer, Origin};
 
 /// The API that is called if no other is given. It knows one token.
 async fn answer(headers: HeaderMap) -> StatusCode {
@@ -46,7 +46,7 @@ async fn main() -> Result<(), Report> {
         url.scheme_str().unwrap_or("https"),
         url.authority().ok_or("no host")?
     );
-    let layer = AuthLayer::new(token).only_to([origin.parse::<Origin>()?])?;
+    let layer = AuthLayer::new(token).only_to([origin])?;
     let client = layer.layer(reqwest::Client::new());
     for number in 1..=3 {
         let request = Request::get(&url)

@@ -5,12 +5,10 @@
 //! ```
 #![allow(clippy::print_stdout)]
 
-#[path = "../support/env.rs"]
-mod env;
-#[path = "../support/report.rs"]
-mod report;
+#[path = "../support/mod.rs"]
+mod support;
 
-use report::Report;
+use support::{Report, optional};
 use tower::{ServiceBuilder, ServiceExt};
 use tower_auth::platform::kubernetes::ServiceAccount;
 use tower_auth::{AuthLayer, TokenSource};
@@ -34,7 +32,7 @@ async fn main() -> Result<(), Report> {
         .tls_certs_only([authority])
         .build()?;
 
-    let namespace = match env::optional("NAMESPACE") {
+    let namespace = match optional("NAMESPACE") {
         Some(namespace) => namespace,
         None => std::fs::read_to_string(format!("{MOUNTED}/namespace"))?,
     };

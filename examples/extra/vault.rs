@@ -6,31 +6,20 @@
 //! ```
 #![allow(clippy::print_stdout)]
 
-#[path = "../support/env.rs"]
-mod env;
-#[path = "../support/report.rs"]
-mod report;
+#[path = "../support/mod.rs"]
+mod support;
 
-use report::Report;
+use support::{Report, optional, required};
 use tower::{ServiceBuilder, ServiceExt};
 use tower_auth::platform::vault::{Login, Server};
-use tower_auth::{AuthLayer, BoxError, SecretSource, TokenCache};
+use tower_auth::{AuthLayer, BoxError, SecretSource, TokenCache, TokenSource};
 
 /// Reads the settings, or says what is missing.
 fn settings() -> Result<(Login, String), BoxError> {
     let server = Server::from_env()?;
-    let address = env::optional("BAO_ADDR").map_or_else(|| env::required("VAULT_ADDR"), Ok)?;
-    let url = format!(
-        "{}/v1/{}",
-        address.trim_end_matches('/'),
-        env::required("SECRET")?
-    );
-    env::required("SECRET_ID")?;
-    let login = Login::app_role(
-        server,
-        env::required("ROLE_ID")?,
-        SecretSource::env("SECRET_ID"),
-    );
+    required("SECRET_ID")?;
+    let login = Login::app_role(server, required("ROLE_ID")?, SecretSource::env("SECRET_ID"));
+    let url = format!("{}/v1/{}", login.origins()[0], required("SECRET")?);
     Ok((login.revoke_on_close(), url))
 }
 

@@ -1,7 +1,12 @@
 //! Parses `WWW-Authenticate`.
 
+use std::fmt;
+
 use http::HeaderMap;
 use http::header::WWW_AUTHENTICATE;
+use zeroize::Zeroizing;
+
+use crate::sanitize::decode;
 
 /// One challenge in the `WWW-Authenticate` of a response (RFC 9110 §11.6.1). The challenge says how
 /// to authenticate. For a bearer token, the challenge also says what was wrong with the token (RFC
@@ -51,11 +56,12 @@ use http::header::WWW_AUTHENTICATE;
 ///     format!("{realm:?} refused the token: {:?}", challenge.error_description())
 /// }
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Challenge {
-    scheme: String,
-    token68: Option<String>,
-    params: Vec<(String, String)>,
+    // All texts are zeroized, because a server may repeat the token of the request.
+    scheme: Zeroizing<String>,
+    token68: Option<Zeroizing<String>>,
+    params: Vec<(Zeroizing<String>, Zeroizing<String>)>,
 }
 
 /// How many bytes of a field line are parsed. Real lines have a few hundred bytes.
@@ -129,7 +135,7 @@ impl Challenge {
     /// assert_eq!(Challenge::parse(&headers)[0].token68(), Some("YIIabc=="));
     /// ```
     pub fn token68(&self) -> Option<&str> {
-        self.token68.as_deref()
+        self.token68.as_ref().map(|text| text.as_str())
     }
 
     /// Returns the value of a parameter, without quotes and escapes. Names are case-insensitive
@@ -207,8 +213,19 @@ impl Challenge {
     }
 }
 
+impl fmt::Debug for Challenge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Challenge")
+            .field("scheme", &self.scheme())
+            .field("token68", &self.token68())
+            .field("params", &self.params().collect::<Vec<_>>())
+            .finish()
+    }
+}
+
 /// The rest of a field line. Each method takes the part that it is named after, or returns `None`.
-/// To look ahead, a method copies the cursor. No byte is read more than twice.
+/// To look ahead, a method copies the cursor. No byte is read more than three times.
+/// Non-ASCII bytes are read as UTF-8, because RFC 9110 §5.5 doesn't define their encoding.
 #[derive(Clone, Copy)]
 struct Cursor<'a> {
     rest: &'a [u8],
@@ -221,8 +238,8 @@ impl<'a> Cursor<'a> {
         self.space();
         if let Some(scheme) = self.scheme() {
             challenges.push(Challenge {
-                scheme: text(scheme),
-                token68: self.token68().map(text),
+                scheme: decode(scheme),
+                token68: self.token68().map(decode),
                 params: Vec::new(),
             });
         }
@@ -231,7 +248,7 @@ impl<'a> Cursor<'a> {
             if let Some(challenge) = challenges.last_mut()
                 && challenge.params.len() < PARAM_LIMIT
             {
-                challenge.params.push((text(name), value));
+                challenge.params.push((decode(name), value));
             }
         }
         self.junk();
@@ -266,14 +283,14 @@ impl<'a> Cursor<'a> {
     }
 
     /// Takes `token BWS "=" BWS ( token / quoted-string )` and the white space that follows.
-    fn param(&mut self) -> Option<(&'a [u8], String)> {
+    fn param(&mut self) -> Option<(&'a [u8], Zeroizing<String>)> {
         let name = self.token()?;
         self.space();
         self.byte(b'=')?;
         self.space();
         let value = match self.byte(b'"') {
             Some(()) => self.quoted_string()?,
-            None => text(self.unquoted()?),
+            None => decode(self.unquoted()?),
         };
         self.space();
         Some((name, value))
@@ -281,15 +298,26 @@ impl<'a> Cursor<'a> {
 
     /// Takes the rest of a quoted string, whose opening quote was already taken. Returns `None` if
     /// the string isn't closed.
-    fn quoted_string(&mut self) -> Option<String> {
-        let mut value = Vec::new();
+    fn quoted_string(&mut self) -> Option<Zeroizing<String>> {
+        let mut quoted = *self;
+        let mut length = 0;
         loop {
             match self.next()? {
-                b'"' => return Some(text(&value)),
-                b'\\' => value.push(self.next()?),
-                byte => value.push(byte),
+                b'"' => break,
+                b'\\' => drop(self.next()?),
+                _ => {}
             }
+            length += 1;
         }
+        // The buffer has its final capacity, because a buffer that grows leaves copies in memory.
+        let mut value = Zeroizing::new(Vec::with_capacity(length));
+        while value.len() < length {
+            value.push(match quoted.next()? {
+                b'\\' => quoted.next()?,
+                byte => byte,
+            });
+        }
+        Some(decode(&value))
     }
 
     /// Accepts more characters than a token may contain, because some servers don't quote URLs.
@@ -349,9 +377,4 @@ fn is_tchar(byte: u8) -> bool {
 /// Returns whether the byte may be in a token68 (RFC 9110 §11.2).
 fn is_token68_char(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte)
-}
-
-/// Reads non-ASCII bytes as UTF-8, because RFC 9110 §5.5 doesn't define their encoding.
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }

@@ -14,8 +14,8 @@ use crate::quota::Quota;
 use crate::source::token_source::DynTokenSource;
 use crate::token::extra_fields::ExtraFields;
 use crate::token::issued_token::{Expiry, RefreshHint, StoredAs, Token};
+use crate::token::json_reader;
 use crate::token::secret_json;
-use crate::token::secret_text::SecretText;
 
 /// The maximum length of an encoded record in bytes, without the token's ID token and extra fields.
 /// This is several times the length of any token that fits in a header.
@@ -45,8 +45,7 @@ struct EncodedRecord<'a> {
 struct EncodedToken<'a> {
     #[serde(borrow)]
     form: StoredAs<'a>,
-    #[serde(borrow)]
-    secret: SecretText<'a>,
+    secret: &'a str,
     /// The time from the start of the fetch until the save.
     age: u64,
     /// The whole lifetime of the token, counted from the start of the fetch.
@@ -64,7 +63,7 @@ struct EncodedToken<'a> {
     #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
     quotas: Vec<EncodedQuota<'a>>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    id_token: Option<SecretText<'a>>,
+    id_token: Option<&'a str>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     extra: Option<Cow<'a, ExtraFields>>,
 }
@@ -127,7 +126,7 @@ impl SharedToken {
         let quotas = token.quotas().iter();
         Some(EncodedToken {
             form: token.stored_as()?,
-            secret: token.secret().into(),
+            secret: token.secret(),
             age: millis(now.since(self.requested)),
             lifetime: self.lifetime().map(millis),
             refresh_after,
@@ -172,7 +171,7 @@ pub(crate) fn encode(record: &SharedRecord, now: Moment) -> Result<Option<Encode
         return Err(NotShareable);
     }
     if let (Some(SharedToken { token, .. }), Some(encoded)) = (token, &mut encoded.token) {
-        encoded.id_token = token.id_token().map(SecretText::from);
+        encoded.id_token = token.id_token();
         encoded.extra = token.extra_fields().map(Cow::Borrowed);
     }
     let bytes = secret_json::encode(&encoded).map_err(|_| NotShareable)?;
@@ -198,8 +197,8 @@ pub(crate) fn decode(
     now: Moment,
     source: &dyn DynTokenSource,
 ) -> Result<SharedRecord, DecodeError> {
-    let encoded: EncodedRecord<'_> =
-        serde_json::from_slice(bytes).map_err(|_| DecodeError::Malformed)?;
+    let json = secret_json::parse(bytes).ok_or(DecodeError::Malformed)?;
+    let encoded: EncodedRecord<'_> = json_reader::read(&json).ok_or(DecodeError::Malformed)?;
     let since_save = Duration::from_millis(encoded.kept).saturating_sub(remaining);
     let failure = encoded.failure;
     Ok(SharedRecord {
@@ -217,7 +216,7 @@ fn decode_token(
     now: Moment,
     source: &dyn DynTokenSource,
 ) -> Result<SharedToken, DecodeError> {
-    let secret = &*encoded.secret;
+    let secret = encoded.secret;
     let token = match &encoded.form {
         StoredAs::Header { name, scheme } => Token::restore_in_header(name, scheme, secret),
         StoredAs::Query { name } => Token::query(name.as_ref(), secret),
@@ -241,8 +240,8 @@ fn decode_token(
     if let Some(scope) = &encoded.scope {
         token = token.with_scope(scope.as_ref());
     }
-    if let Some(id_token) = &encoded.id_token {
-        token = token.with_id_token(&**id_token);
+    if let Some(id_token) = encoded.id_token {
+        token = token.with_id_token(id_token);
     }
     if let Some(extra) = &encoded.extra {
         token = token.with_extra_fields(extra.clone().into_owned());

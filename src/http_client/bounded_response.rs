@@ -146,7 +146,7 @@ impl PartialResponse {
             Ok(()) => {}
             #[cfg(feature = "gzip")]
             Err(DecodeError::TooLong) => {
-                cut_off = cut_off.or(Some(ReadError::TooLong(status, limit)))
+                cut_off = cut_off.or(Some(ReadError::TooLong(status, limit)));
             }
             Err(DecodeError::Undecoded(why)) => undecoded = Some(why),
         }

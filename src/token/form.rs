@@ -5,6 +5,8 @@ use percent_encoding::percent_decode;
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
+use crate::sanitize;
+
 /// Returns the names and the values, decoded as `form_urlencoded::parse` does.
 pub(crate) fn parse(form: &[u8]) -> impl Iterator<Item = (String, SecretString)> {
     let pairs = form.split(|byte| *byte == b'&');
@@ -27,15 +29,7 @@ fn decode(encoded: &[u8]) -> Zeroizing<String> {
         }
         bytes.extend(percent_decode(part));
     }
-    // The character that replaces an invalid byte has 3 bytes.
-    let mut text = Zeroizing::new(String::with_capacity(3 * bytes.len()));
-    for chunk in bytes.utf8_chunks() {
-        text.push_str(chunk.valid());
-        if !chunk.invalid().is_empty() {
-            text.push(char::REPLACEMENT_CHARACTER);
-        }
-    }
-    text
+    sanitize::decode(&bytes)
 }
 
 /// This is a unit test because it compares a private function with `form_urlencoded`.

@@ -12,6 +12,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::issued_token::Expiry;
+use super::secret_json::SecretJson;
 
 /// The claims that contain times, in seconds since 1970. A time may have a fraction (RFC 7519 §2,
 /// NumericDate).
@@ -23,9 +24,9 @@ struct Claims {
 /// The claims as the server wrote them.
 #[derive(Deserialize)]
 struct SentClaims {
-    exp: Value,
+    exp: SecretJson,
     #[serde(default)]
-    iat: Value,
+    iat: SecretJson,
 }
 
 /// Returns the remaining lifetime of the token by the server's clock, or an upper bound. `None` if
@@ -109,7 +110,8 @@ pub(super) fn payload(token: &str) -> Option<Zeroizing<Vec<u8>>> {
     URL_SAFE_NO_PAD_INDIFFERENT
         .decode_vec(payload, &mut json)
         .ok()?;
-    Some(json)
+    // Claims are an object. serde's error about another value would contain that value.
+    json.trim_ascii_start().starts_with(b"{").then_some(json)
 }
 
 fn time(seconds: f64) -> Option<SystemTime> {

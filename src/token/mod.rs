@@ -13,7 +13,7 @@ pub(crate) mod per_request;
 
 pub(crate) mod secret_json;
 
-pub(crate) mod secret_text;
+pub(crate) mod json_reader;
 
 pub(crate) mod form;
 

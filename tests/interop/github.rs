@@ -15,10 +15,9 @@ async fn octokit(url: &str, id: &str, settings: Value) -> Value {
     });
     let all_fields = all.as_object_mut().unwrap();
     all_fields.extend(settings.as_object().unwrap().clone());
-    let program =
-        Program::node_client("octokit_auth_app.mjs").variable("SETTINGS", all.to_string());
-    let run = tokio::task::spawn_blocking(move || program.output(""));
-    serde_json::from_str(&run.await.unwrap()).unwrap()
+    let program = Program::node("octokit/authenticate.mjs").variable("SETTINGS", all.to_string());
+    let printed = tokio::task::spawn_blocking(move || program.output(""));
+    serde_json::from_str(&printed.await.unwrap()).unwrap()
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ mod driven_by_apis;
 mod free_port;
 mod gcp;
 mod github;
-#[allow(dead_code, reason = "the tests of the source use the rest")]
+#[allow(dead_code, reason = "the tests of GitHub Apps use the rest")]
 #[path = "../it/support/github_server.rs"]
 mod github_server;
 #[path = "../it/support/google_cloud.rs"]

@@ -4,7 +4,8 @@ use secrecy::{ExposeSecret, SecretString};
 use tower_auth::{ApiKey, SecretSource, Token};
 use tower_auth_freed::unwatched;
 
-use crate::planted::{secret, text};
+use crate::keys::EC_PKCS8;
+use crate::planted::{EC_KEY_PART, look_for_key, secret, text};
 use crate::watched::{layer, use_layer, watched};
 
 #[test]
@@ -87,8 +88,9 @@ fn a_variable() {
 #[test]
 fn a_key_for_dpop_is_left_nowhere() {
     watched(async || {
+        look_for_key(EC_KEY_PART);
         let pem: SecretString = unwatched(|| {
-            let text = format!("{}\n{}", text("pem"), crate::keys::EC_PKCS8);
+            let text = format!("{}\n{EC_PKCS8}", text("pem"));
             SecretString::from(text)
         });
         let key = tower_auth::oauth2::DpopKey::from_pem(pem).unwrap();

@@ -1,14 +1,16 @@
 //! Tokens that processes share, and tenants.
 
 use tower::{Layer, ServiceExt};
-use tower_auth::cache::Clock;
-use tower_auth::fleet::{FileStore, Fleet, Keyring, MemoryStore, StoreKey};
+use tower_auth::cache::{Clock, TokenCacheBuilder};
+use tower_auth::fleet::{FileStore, Fleet, Keyring, MemoryStore, RedisStore, StoreKey};
 use tower_auth::tenants::Tenants;
 use tower_auth::{ApiKey, AuthLayer, Token, TokenCache};
+use tower_auth_freed::unwatched;
 
 use crate::planted::{secret, text};
+use crate::redis_server::RedisServer;
 use crate::server::{Api, request};
-use crate::watched::{layer, use_layer, watched};
+use crate::watched::{layer, real_time, use_layer, watched, watched_in_real_time};
 
 fn keyring() -> Keyring {
     Keyring::new("2026-11", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=").unwrap()
@@ -17,17 +19,22 @@ fn keyring() -> Keyring {
 /// Two caches: the second gets the token that the first has saved.
 async fn share(fleet: impl Fn() -> Fleet) {
     for name in ["one", "other"] {
-        let source = move |_| async move {
-            let token = Token::bearer(secret(name))?.with_id_token(secret("id"));
-            let extra = tower_auth_freed::unwatched(|| text("extra"));
-            Ok(token
-                .with_extra("note", extra)
-                .expires_in(std::time::Duration::from_secs(3_600)))
-        };
-        let cache = TokenCache::builder(source).clock(Clock::tokio());
-        let cache = cache.fleet(fleet().key(StoreKey::new("token"))).unwrap();
-        use_layer(AuthLayer::from(cache.build()).any_https()).await;
+        let cache = cache(fleet(), name).clock(Clock::tokio()).build();
+        use_layer(AuthLayer::from(cache).any_https()).await;
     }
+}
+
+/// Returns a cache whose source issues a token with this name.
+pub(crate) fn cache(fleet: Fleet, name: &'static str) -> TokenCacheBuilder {
+    let source = move |_| async move {
+        let token = Token::bearer(secret(name))?.with_id_token(secret("id"));
+        let extra = unwatched(|| text("extra"));
+        Ok(token
+            .with_extra("note", extra)
+            .expires_in(std::time::Duration::from_secs(3_600)))
+    };
+    let fleet = fleet.key(StoreKey::new("token"));
+    TokenCache::builder(source).fleet(fleet).unwrap()
 }
 
 #[test]
@@ -42,6 +49,20 @@ fn a_fleet_leaves_no_token() {
     });
     watched(async || {
         share(|| Fleet::unsealed(FileStore::new(folder.path().join("unsealed")))).await;
+    });
+}
+
+#[test]
+fn a_fleet_with_redis_leaves_no_token() {
+    let server = real_time().block_on(RedisServer::start(&[]));
+    watched_in_real_time(async || {
+        for name in ["one", "other"] {
+            let store = RedisStore::open(server.url()).unwrap();
+            let cache = cache(Fleet::new(store, keyring()), name).build();
+            let token = cache.token().await.unwrap();
+            unwatched(|| assert_eq!(token.secret(), text("one")));
+            cache.close().await;
+        }
     });
 }
 

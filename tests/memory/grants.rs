@@ -15,7 +15,7 @@ use tower_auth::{Error, Token};
 use tower_auth_freed::{look_for, unwatched};
 
 use crate::keys::{EC_PKCS8, ED_JWK};
-use crate::planted::{secret, text};
+use crate::planted::{EC_KEY_PART, ED_KEY_PART, look_for_key, secret, text};
 use crate::server::Server;
 use crate::watched::drive;
 
@@ -59,8 +59,12 @@ fn form_encoded_responses_leave_no_secret() {
 #[test]
 fn a_client_that_signs_leaves_neither_its_key_nor_its_assertions() {
     // Text around a key is ignored. So it can contain the secret.
-    let pem = || unwatched(|| SecretString::from(format!("{}\n{EC_PKCS8}", text("pem"))));
+    let pem = || {
+        look_for_key(EC_KEY_PART);
+        unwatched(|| SecretString::from(format!("{}\n{EC_PKCS8}", text("pem"))))
+    };
     let jwk = || {
+        look_for_key(ED_KEY_PART);
         unwatched(|| {
             let begin = format!("{{\"note\":\"{}\",", text("jwk"));
             SecretString::from(ED_JWK.replacen('{', &begin, 1))
@@ -112,10 +116,8 @@ fn a_refresh_token_in_a_file_is_left_nowhere() {
             let mut file = options.open(&path).unwrap();
             file.write_all(text("first").as_bytes()).unwrap();
         });
-        Ok(RefreshToken::stored(
-            client(server),
-            RefreshTokenFile::new(&path),
-        ))
+        let source = RefreshToken::stored(client(server), RefreshTokenFile::new(&path));
+        source.param("key", secret("param"))
     });
 }
 
@@ -173,7 +175,7 @@ fn a_login_with_a_browser_leaves_no_code() {
             let (_, query) = request.url().split_once('?').unwrap();
             let mut params = form_urlencoded::parse(query.as_bytes());
             let (_, state) = params.find(|(name, _)| name == "state").unwrap();
-            look_for(&state);
+            look_for(state.as_bytes());
             let mut redirect = form_urlencoded::Serializer::new(String::from("/callback?"));
             redirect
                 .append_pair("code", &text("code"))

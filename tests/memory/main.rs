@@ -9,7 +9,10 @@
 
 mod api_keys;
 mod azure;
+mod damaged;
 mod fleets;
+#[path = "../it/support/free_port.rs"]
+mod free_port;
 mod gcp;
 mod grants;
 #[path = "../it/support/keys.rs"]
@@ -20,6 +23,9 @@ mod logins;
 mod other_crates;
 mod planted;
 mod platforms;
+#[path = "../it/support/redis_server.rs"]
+#[expect(dead_code, reason = "these tests only start and stop Redis")]
+mod redis_server;
 mod responses;
 mod server;
 mod vault;

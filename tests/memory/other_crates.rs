@@ -3,17 +3,19 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
+use std::time::Duration;
 
-use tokio::runtime::Builder;
 use tower::{Layer, ServiceExt};
+use tower_auth::fleet::{RedisStore, TokenStore};
 use tower_auth::oauth2::{Client, ClientCredentials};
-use tower_auth::{Reason, TokenSource};
-use tower_auth_freed::{FreedSecret, join_watch, watch};
+use tower_auth::{ApiKey, Reason, TokenSource};
+use tower_auth_freed::{FreedSecret, watch};
 
 use crate::planted::{needles, secret, text};
+use crate::redis_server::RedisServer;
 use crate::responses::{Answer, Sent, tokens};
 use crate::server::Server;
-use crate::watched::layer;
+use crate::watched::{layer, real_time};
 
 /// Checks that there are copies, and that only these crates leave copies.
 #[track_caller]
@@ -33,12 +35,6 @@ fn assert_left_by(crates: &[&str], found: &[FreedSecret]) {
     }
 }
 
-fn run(work: impl Future<Output = ()>) {
-    let mut builder = Builder::new_current_thread();
-    builder.on_thread_start(join_watch);
-    builder.enable_all().build().unwrap().block_on(work);
-}
-
 /// `serde_json` decodes a string with an escape in a buffer of its own.
 #[test]
 fn serde_json_leaves_strings_with_an_escape() {
@@ -52,7 +48,7 @@ fn serde_json_leaves_strings_with_an_escape() {
         answer
     }
     let found = watch(needles(), || {
-        run(async {
+        real_time().block_on(async {
             let client = Client::new("https://id.example.com/token", "client", secret("client"));
             let client = client.unwrap().transport(Server::new(escaped, 0));
             let source = ClientCredentials::with_client(client);
@@ -67,7 +63,7 @@ fn serde_json_leaves_strings_with_an_escape() {
 fn reqwest_leaves_what_it_sends_and_receives() {
     let server = serve();
     let found = watch(needles(), || {
-        run(async {
+        real_time().block_on(async {
             let client = Client::new(format!("http://{server}/token"), "client", secret("client"));
             let source = ClientCredentials::with_client(client.unwrap().basic_auth());
             let client =
@@ -82,6 +78,43 @@ fn reqwest_leaves_what_it_sends_and_receives() {
         &["hyper", "reqwest::", "http::", "bytes::", "tokio::"],
         &found,
     );
+}
+
+/// A `Url` is a plain string.
+#[test]
+fn reqwest_leaves_a_key_in_a_query() {
+    let found = watch(needles(), || {
+        real_time().block_on(async {
+            let api = tower::service_fn(|request: reqwest::Request| async {
+                drop(request);
+                Ok::<_, reqwest::Error>(reqwest::Response::from(http::Response::new("")))
+            });
+            let client = layer(ApiKey::new(secret("key")).query("key").unwrap()).layer(api);
+            let url = "https://api.example.com/things?page=1".parse().unwrap();
+            let request = reqwest::Request::new(reqwest::Method::GET, url);
+            client.oneshot(request).await.unwrap();
+        });
+    });
+    assert_left_by(&["url::", "reqwest::"], &found);
+}
+
+/// The crate `redis` copies values into buffers. A sealed value contains no secret.
+#[test]
+fn redis_leaves_unsealed_values() {
+    let server = real_time().block_on(RedisServer::start(&[]));
+    let store = RedisStore::open(server.url()).unwrap();
+    let value = text("value");
+    let found = watch(needles(), || {
+        real_time().block_on(async {
+            let hour = Duration::from_secs(3_600);
+            let lease = store.lease("key", hour).await.unwrap().unwrap();
+            let is_saved = store.save("key", value.as_bytes(), hour, &lease).await;
+            assert!(is_saved.unwrap());
+            let loaded = store.load("key").await.unwrap().unwrap();
+            assert_eq!(loaded.sealed().unwrap().0, value.as_bytes());
+        });
+    });
+    assert_left_by(&["redis::", "bytes::", "tokio::"], &found);
 }
 
 /// Starts a server that issues tokens, on threads that aren't watched.

@@ -3,10 +3,14 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::SecretString;
-use tower_auth_freed::unwatched;
+use tower_auth_freed::{look_for, unwatched};
 
 /// Each secret repeats this text, so that a part of a secret contains the text too.
 pub(crate) const PLANTED: &str = "Zq7vXw9K";
+
+/// The first bytes of the private keys in `EC_PKCS8` and `ED_JWK`.
+pub(crate) const EC_KEY_PART: &str = "+P7dZzqaw+7yxNn8";
+pub(crate) const ED_KEY_PART: &str = "KScnbSgVTO4GFT_J";
 
 /// The number of bytes that a search in base64 compares. Base64 encodes groups of 3 bytes.
 const COMPARED: usize = 6;
@@ -19,6 +23,15 @@ pub(crate) fn text(name: &str) -> String {
 /// Returns a secret with this name.
 pub(crate) fn secret(name: &str) -> SecretString {
     unwatched(|| SecretString::from(text(name)))
+}
+
+/// Looks for a part of a private key, in base64 and decoded. Call this while a watch runs.
+pub(crate) fn look_for_key(part: &str) {
+    unwatched(|| {
+        look_for(part.as_bytes());
+        let standard = part.replace('-', "+").replace('_', "/");
+        look_for(&STANDARD.decode(standard).unwrap());
+    });
 }
 
 /// Returns what to look for: the text, and the text in base64 from each of its characters on.

@@ -64,6 +64,13 @@ pub(crate) const ALL: &[(&str, Respond)] = &[
     ("another token type", |sent| {
         changed(sent, "token_type", "mac")
     }),
+    ("claims of other types", |sent| {
+        let claims = json!({ "exp": text("exp"), "iat": { "deep": [text("iat")] } });
+        changed(sent, "access_token", &jwt(&claims))
+    }),
+    ("a text instead of claims", |sent| {
+        changed(sent, "access_token", &jwt(&json!(text("claims"))))
+    }),
     ("a repeated secret as the scope", |sent| {
         changed(sent, "scope", &sent.secrets)
     }),
@@ -130,14 +137,14 @@ fn issued(sent: &Sent) -> Value {
     let opaque = text(&format!("access{}", sent.number));
     let access_token = match sent.number % 2 {
         0 => opaque,
-        _ => jwt(&opaque),
+        _ => jwt(&until_2100(&opaque)),
     };
     json!({
         "access_token": access_token,
         "token_type": if sent.is_dpop { "DPoP" } else { "Bearer" },
         "expires_in": 3600,
         "refresh_token": text(&format!("refresh{}", sent.number)),
-        "id_token": jwt(&text("id")),
+        "id_token": jwt(&until_2100(&text("id"))),
         "scope": "read",
         "note": { "deep": [text("extra")] },
         "issued_token_type": "urn:ietf:params:oauth:token-type:access_token",
@@ -158,15 +165,16 @@ fn issued(sent: &Sent) -> Value {
     })
 }
 
-/// Returns an unsigned JWT that expires in the year 2100.
-fn jwt(secret: &str) -> String {
-    let part = |json: Value| URL_SAFE_NO_PAD.encode(json.to_string());
-    let claims = part(json!({ "exp": 4_102_444_800_u64, "secret": secret }));
-    format!(
-        "{}.{claims}.{}",
-        part(json!({ "alg": "none" })),
-        part(json!(secret))
-    )
+/// Returns an unsigned JWT.
+fn jwt(claims: &Value) -> String {
+    let part = |json: &Value| URL_SAFE_NO_PAD.encode(json.to_string());
+    let head = part(&json!({ "alg": "none" }));
+    format!("{head}.{}.{}", part(claims), part(&json!(text("end"))))
+}
+
+/// Returns the claims of a JWT that expires in the year 2100.
+fn until_2100(secret: &str) -> Value {
+    json!({ "exp": 4_102_444_800_u64, "secret": secret })
 }
 
 fn in_frames(sent: &Sent) -> Answer {

@@ -96,14 +96,12 @@ impl Service<Request<Full<Bytes>>> for Api {
         let sent = secrets(request);
         ready(Ok(unwatched(|| {
             let is_refusal = matches!(number, 1 | 4 | 5);
-            let challenge = r#"Bearer error="invalid_token""#;
+            let challenge =
+                format!(r#"Bearer error="invalid_token", error_description="sent: \"{sent}\"""#);
             let cookie = format!("sid={}", crate::planted::text("renewed"));
             into_response(Answer {
                 status: if is_refusal { 401 } else { 200 },
-                headers: vec![
-                    ("www-authenticate", challenge.into()),
-                    ("set-cookie", cookie),
-                ],
+                headers: vec![("www-authenticate", challenge), ("set-cookie", cookie)],
                 frames: vec![Some(sent.into_bytes())],
             })
         })))
@@ -118,8 +116,12 @@ fn secrets(request: Request<Full<Bytes>>) -> String {
         for (name, value) in form_urlencoded::parse(&body) {
             // A verifier is random (RFC 7636 §4.1).
             if name == "code_verifier" {
-                look_for(&value);
+                look_for(value.as_bytes());
             }
+        }
+        // A proof contains a random value (RFC 9449 §4.2).
+        if let Some(proof) = head.headers.get("dpop") {
+            look_for(proof.as_bytes());
         }
         let mut texts = vec![
             head.uri.to_string(),

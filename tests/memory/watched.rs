@@ -41,7 +41,7 @@ fn live<S>(make: &impl AsyncFn(Server) -> Result<S, Error>, server: Server)
 where
     S: TokenSource,
 {
-    runtime().block_on(async {
+    paused_time().block_on(async {
         match make(server).await {
             Ok(source) => use_layer(layer(source)).await,
             Err(error) => show(&error),
@@ -52,7 +52,15 @@ where
 /// Watches work that isn't the whole run of a source.
 #[track_caller]
 pub(crate) fn watched(work: impl AsyncFnOnce()) {
-    let found = watch(needles(), || runtime().block_on(work()));
+    let found = watch(needles(), || paused_time().block_on(work()));
+    assert_none(found.into_iter().map(|it| ("", it)).collect());
+}
+
+/// Does the same as [`watched`], for work with a real server. Paused time would jump to the end of
+/// each timeout.
+#[track_caller]
+pub(crate) fn watched_in_real_time(work: impl AsyncFnOnce()) {
+    let found = watch(needles(), || real_time().block_on(work()));
     assert_none(found.into_iter().map(|it| ("", it)).collect());
 }
 
@@ -78,11 +86,19 @@ fn show(error: &Error) {
     drop(format!("{error} {error:?}"));
 }
 
-fn runtime() -> Runtime {
+fn paused_time() -> Runtime {
+    runtime().start_paused(true).build().unwrap()
+}
+
+pub(crate) fn real_time() -> Runtime {
+    runtime().build().unwrap()
+}
+
+fn runtime() -> Builder {
     let mut builder = Builder::new_current_thread();
     // Also watches the threads that read and write files.
-    builder.on_thread_start(join_watch);
-    builder.enable_all().start_paused(true).build().unwrap()
+    builder.on_thread_start(join_watch).enable_all();
+    builder
 }
 
 /// Fails if a secret was freed. The message shows each place once, with a response that led there.

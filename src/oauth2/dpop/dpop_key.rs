@@ -180,7 +180,7 @@ impl DpopKey {
         let claims = jws::encode(&claims).map_err(|_| unprovable())?;
         let sign = |proof: &[u8]| {
             let signature = self.inner.pair.sign(&SystemRandom::new(), proof)?;
-            Ok(Zeroizing::new(signature.as_ref().to_vec()))
+            Ok(signature.as_ref().to_vec())
         };
         let proof = jws::compact(&self.inner.header, &claims, sign).map_err(|_| unprovable())?;
         sensitive(Zeroizing::new(proof.as_bytes().to_vec())).ok_or_else(unprovable)

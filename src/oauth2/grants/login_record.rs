@@ -14,8 +14,8 @@ use crate::error::{BoxError, Error};
 use crate::oauth2::client::oauth2_client::Client;
 use crate::token::extra_fields::ExtraFields;
 use crate::token::issued_token::{Expiry, RefreshHint, Token};
+use crate::token::json_reader;
 use crate::token::secret_json;
-use crate::token::secret_text::SecretText;
 
 /// The maximum length of a record, in bytes. A file that is longer isn't read.
 const LONGEST: usize = 60 * 1024;
@@ -52,10 +52,10 @@ pub(crate) struct RecordedToken {
 /// The JSON form. Unknown fields are ignored.
 #[derive(Default, Serialize, Deserialize)]
 struct EncodedLogin<'a> {
-    #[serde(borrow, default, skip_serializing_if = "str::is_empty")]
-    refresh_token: SecretText<'a>,
-    #[serde(borrow, default, skip_serializing_if = "str::is_empty")]
-    access_token: SecretText<'a>,
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    refresh_token: &'a str,
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    access_token: &'a str,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     expires_in_ms: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -66,8 +66,8 @@ struct EncodedLogin<'a> {
     scope: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     missing_scope: Option<String>,
-    #[serde(borrow, default, skip_serializing_if = "str::is_empty")]
-    id_token: SecretText<'a>,
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    id_token: &'a str,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     extra: Option<Cow<'a, ExtraFields>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -97,12 +97,13 @@ impl LoginRecord {
             let bare = || Self::new(SecretString::from(text), None);
             return Ok((!text.is_empty()).then(bare));
         }
-        // Drops serde's error, because the error may show a part of the text.
-        let encoded: EncodedLogin<'_> = serde_json::from_str(text)
-            .map_err(|_| "the saved login is neither a login of this crate nor a refresh token")?;
-        let id_token = Some(&*encoded.id_token).filter(|token| !token.is_empty());
+        let json = secret_json::parse(text.as_bytes());
+        let encoded: Option<EncodedLogin<'_>> = json.as_ref().and_then(json_reader::read);
+        let encoded = encoded
+            .ok_or("the saved login is neither a login of this crate nor a refresh token")?;
+        let id_token = Some(encoded.id_token).filter(|token| !token.is_empty());
         Ok(Some(Self {
-            refresh_token: SecretString::from(&*encoded.refresh_token),
+            refresh_token: SecretString::from(encoded.refresh_token),
             id_token: id_token.map(SecretString::from),
             access_token: RecordedToken::of(encoded),
         }))
@@ -135,14 +136,14 @@ impl LoginRecord {
 
     fn encode_with(&self, has_access_token: bool, has_details: bool) -> Option<SecretString> {
         let mut login = EncodedLogin {
-            refresh_token: self.refresh_token.expose_secret().into(),
+            refresh_token: self.refresh_token.expose_secret(),
             ..EncodedLogin::default()
         };
         if has_details && let Some(id_token) = &self.id_token {
-            login.id_token = id_token.expose_secret().into();
+            login.id_token = id_token.expose_secret();
         }
         if has_access_token && let Some(token) = &self.access_token {
-            login.access_token = token.secret.expose_secret().into();
+            login.access_token = token.secret.expose_secret();
             login.expires_in_ms = Some(millis(token.left));
             login.lifetime_ms = Some(millis(token.lifetime));
             login.refresh_in_ms = token.refresh_in.map(millis);
@@ -205,7 +206,7 @@ impl RecordedToken {
             return None;
         }
         Some(Self {
-            secret: SecretString::from(&*encoded.access_token),
+            secret: SecretString::from(encoded.access_token),
             left: Duration::from_millis(encoded.expires_in_ms?),
             lifetime: Duration::from_millis(encoded.lifetime_ms?),
             refresh_in: encoded.refresh_in_ms.map(Duration::from_millis),

@@ -17,8 +17,8 @@ use super::authorization_request::AuthorizationRequest;
 use super::authorization_response::ExpectedIssuer;
 use crate::error::{Error, Kind};
 use crate::fleet::keyring::{Keyring, OpenError, Sealing};
+use crate::token::json_reader;
 use crate::token::secret_json;
-use crate::token::secret_text::SecretText;
 
 /// The purpose is authenticated with the sealed bytes, so that a fleet's sealed token can't be
 /// opened as a request. A token has another purpose: the base64url text of a
@@ -45,11 +45,8 @@ struct SealedFields<'a> {
     sealed_at: u64,
     #[serde(borrow)]
     redirect_uri: Cow<'a, str>,
-    /// `state`, borrowed from the decrypted bytes, so that no copy is left in memory.
-    #[serde(borrow)]
-    state: SecretText<'a>,
-    #[serde(borrow)]
-    verifier: SecretText<'a>,
+    state: &'a str,
+    verifier: &'a str,
     issuer: Cow<'a, ExpectedIssuer>,
 }
 
@@ -162,8 +159,8 @@ impl AuthorizationRequest {
         let fields = SealedFields {
             sealed_at: millis(now),
             redirect_uri: self.redirect_uri.as_str().into(),
-            state: self.state.expose_secret().into(),
-            verifier: self.verifier.expose_secret().into(),
+            state: self.state.expose_secret(),
+            verifier: self.verifier.expose_secret(),
             issuer: Cow::Borrowed(&self.issuer),
         };
         let json = secret_json::encode(&fields)
@@ -201,14 +198,15 @@ impl AuthorizationRequest {
         let Some((&VERSION, json)) = opened.split_first() else {
             return Err(unusable(reason(OpenError::UnknownVersion)));
         };
-        let fields: SealedFields<'_> = serde_json::from_slice(json)
-            .map_err(|_| unusable(reason(OpenError::UnknownVersion)))?;
+        let json = secret_json::parse(json);
+        let fields: Option<SealedFields<'_>> = json.as_ref().and_then(json_reader::read);
+        let fields = fields.ok_or_else(|| unusable(reason(OpenError::UnknownVersion)))?;
         check_age(fields.sealed_at, max_age, now)?;
         Ok(Self {
             url: SecretString::default(),
             redirect_uri: fields.redirect_uri.into_owned(),
-            state: SecretString::from(&*fields.state),
-            verifier: SecretString::from(&*fields.verifier),
+            state: SecretString::from(fields.state),
+            verifier: SecretString::from(fields.verifier),
             issuer: fields.issuer.into_owned(),
         })
     }

@@ -15,13 +15,13 @@ pub(crate) fn encode(part: &impl Serialize) -> serde_json::Result<Zeroizing<Stri
 }
 
 /// Joins an encoded header and payload, and appends the signature that `sign` makes. The result may
-/// be a credential.
+/// be a credential. The signature alone isn't a secret, because each payload contains a random `jti`.
 pub(crate) fn compact(
     header: &str,
     payload: &str,
-    sign: impl FnOnce(&[u8]) -> Result<Zeroizing<Vec<u8>>, Unspecified>,
+    sign: impl FnOnce(&[u8]) -> Result<Vec<u8>, Unspecified>,
 ) -> Result<Zeroizing<String>, Unspecified> {
     let signed = Zeroizing::new([header, payload].join("."));
-    let signature = Zeroizing::new(URL_SAFE_NO_PAD.encode(sign(signed.as_bytes())?));
+    let signature = URL_SAFE_NO_PAD.encode(sign(signed.as_bytes())?);
     Ok(Zeroizing::new([signed.as_str(), &signature].join(".")))
 }

@@ -9,7 +9,6 @@ use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, RSA_PKCS1_SHA256,
     RSA_PSS_SHA256, RsaEncoding, RsaKeyPair,
 };
-use zeroize::Zeroizing;
 
 use super::pem::{self, Block};
 
@@ -110,9 +109,9 @@ impl KeyPair {
         }
     }
 
-    pub(crate) fn sign(&self, message: &[u8]) -> Result<Zeroizing<Vec<u8>>, Unspecified> {
+    pub(crate) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Unspecified> {
         let random = SystemRandom::new();
-        let signature = match self {
+        Ok(match self {
             Self::Rsa(pair, padding) => {
                 let encoding: &'static dyn RsaEncoding = match padding {
                     Padding::Pkcs1 => &RSA_PKCS1_SHA256,
@@ -125,8 +124,7 @@ impl KeyPair {
             Self::Ecdsa(pair) => pair.sign(&random, message)?.as_ref().to_vec(),
             Self::Ed25519(pair) => pair.try_sign(message)?.as_ref().to_vec(),
             Self::Hmac(key) => hmac::sign(key, message).as_ref().to_vec(),
-        };
-        Ok(Zeroizing::new(signature))
+        })
     }
 }
 

@@ -137,7 +137,7 @@ impl IdentityService {
     /// Returns the name of the parameter that chooses a user-assigned identity.
     pub(crate) fn parameter(&self, identity: &UserAssigned) -> Result<&'static str, Error> {
         match (self, identity) {
-            (Self::Version2017 { .. }, UserAssigned::ClientId(_)) => Ok("clientid"),
+            (Self::Version2017 { .. }, UserAssigned::Client(_)) => Ok("clientid"),
             (Self::Version2017 { .. }, _) => {
                 let message = format!(
                     "the endpoint in `MSI_ENDPOINT` knows identities only by their client id; call \
@@ -146,10 +146,10 @@ impl IdentityService {
                 );
                 Err(Error::new(Kind::Config, message))
             }
-            (_, UserAssigned::ClientId(_)) => Ok("client_id"),
-            (_, UserAssigned::ObjectId(_)) => Ok("object_id"),
-            (Self::AppService { .. }, UserAssigned::ResourceId(_)) => Ok("mi_res_id"),
-            (_, UserAssigned::ResourceId(_)) => Ok("msi_res_id"),
+            (_, UserAssigned::Client(_)) => Ok("client_id"),
+            (_, UserAssigned::Object(_)) => Ok("object_id"),
+            (Self::AppService { .. }, UserAssigned::Resource(_)) => Ok("mi_res_id"),
+            (_, UserAssigned::Resource(_)) => Ok("msi_res_id"),
         }
     }
 }

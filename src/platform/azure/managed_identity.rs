@@ -39,7 +39,7 @@ use crate::token::redact::Redactor;
 /// | --- | --- | --- |
 /// | `IDENTITY_ENDPOINT`, `IDENTITY_HEADER` | App Service, Functions, Container Apps, Automation | 2019-08-01 |
 /// | `IDENTITY_ENDPOINT`, `IMDS_ENDPOINT` | a server with Azure Arc | 2020-06-01 |
-/// | `MSI_ENDPOINT`, `MSI_SECRET` | Machine Learning | 2017-09-01 |
+/// | `MSI_ENDPOINT`, `MSI_SECRET` | Machine Learning, and older plans of Functions | 2017-09-01 |
 /// | none of these; optionally `AZURE_POD_IDENTITY_AUTHORITY_HOST` | a virtual machine, with its metadata server (IMDS) | 2018-02-01 |
 ///
 /// Service Fabric and Cloud Shell aren't supported; their variables are an error.
@@ -56,15 +56,15 @@ use crate::token::redact::Redactor;
 /// [`only_to`](crate::AuthLayer::only_to). Many services of Azure have other origins than their
 /// resource.
 ///
-/// An address in a variable is `https`, or `http` on loopback or on a link-local address. No
-/// request goes through a proxy, unless the transport has one.
+/// An address in a variable is `https`, or `http` on loopback or on a link-local address. A request
+/// to such an `http` address goes through no proxy, unless the transport has one.
 ///
 /// # Retries
 ///
 /// The metadata server of virtual machines restarts during updates. After a 404, a 410, a 429, a
-/// 5xx or a timeout, the source sends the request again, as Microsoft prescribes: after 2, 4, 8, 16
-/// and 32 s. After a 410, the server is available again within 70 s, so a last request follows after
-/// 72 s. The source therefore raises the cache's
+/// 5xx or a timeout, the source sends the request again, as Microsoft recommends: up to five times,
+/// after pauses of 2, 4, 8, 16 and 32 s. After a 410, the server is available again within 70 s, so
+/// one more request follows after 72 s. The source therefore raises the cache's
 /// [`fetch_timeout`](crate::cache::TokenCacheBuilder::fetch_timeout) to 84 s.
 ///
 /// # Azure Arc
@@ -175,7 +175,7 @@ impl ManagedIdentity {
     /// # Ok(()) }
     /// ```
     pub fn client_id(self, id: impl Into<String>) -> Result<Self, Error> {
-        self.choose(UserAssigned::ClientId(id.into()))
+        self.choose(UserAssigned::Client(id.into()))
     }
 
     /// Chooses a user-assigned identity by its object id, which is also called its principal id.
@@ -197,7 +197,7 @@ impl ManagedIdentity {
     /// # Ok(()) }
     /// ```
     pub fn object_id(self, id: impl Into<String>) -> Result<Self, Error> {
-        self.choose(UserAssigned::ObjectId(id.into()))
+        self.choose(UserAssigned::Object(id.into()))
     }
 
     /// Chooses a user-assigned identity by the id of its Azure resource: `/subscriptions/…`. Call
@@ -221,7 +221,7 @@ impl ManagedIdentity {
     /// # Ok(()) }
     /// ```
     pub fn resource_id(self, id: impl Into<String>) -> Result<Self, Error> {
-        self.choose(UserAssigned::ResourceId(id.into()))
+        self.choose(UserAssigned::Resource(id.into()))
     }
 
     fn choose(mut self, identity: UserAssigned) -> Result<Self, Error> {

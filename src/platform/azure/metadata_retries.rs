@@ -2,6 +2,10 @@
 //!
 //! Source: "How to use managed identities for Azure resources on an Azure VM to acquire an access
 //! token", sections "Error handling" and "Retry guidance" (version of 27 February 2025).
+//!
+//! Microsoft recommends five retries: the first without a pause, and the others about 2, 6, 14 and
+//! 30 s after the start. But a client has to wait for at least 1 s after a 5xx. So here, the first
+//! retry is the one after 2 s, and a fifth retry follows after 62 s.
 
 use std::time::Duration;
 

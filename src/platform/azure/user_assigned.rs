@@ -6,25 +6,25 @@ use crate::http_client::body_value::BodyValue;
 /// A user-assigned identity, by one of its three ids.
 #[derive(Clone, Debug)]
 pub(crate) enum UserAssigned {
-    ClientId(String),
-    ObjectId(String),
+    Client(String),
+    Object(String),
     /// The id of the identity as an Azure resource: `/subscriptions/…`.
-    ResourceId(String),
+    Resource(String),
 }
 
 impl UserAssigned {
     pub(crate) fn id(&self) -> &str {
         match self {
-            Self::ClientId(id) | Self::ObjectId(id) | Self::ResourceId(id) => id,
+            Self::Client(id) | Self::Object(id) | Self::Resource(id) => id,
         }
     }
 
     /// Returns the name of the setter.
     pub(crate) fn setter(&self) -> &'static str {
         match self {
-            Self::ClientId(_) => "client_id",
-            Self::ObjectId(_) => "object_id",
-            Self::ResourceId(_) => "resource_id",
+            Self::Client(_) => "client_id",
+            Self::Object(_) => "object_id",
+            Self::Resource(_) => "resource_id",
         }
     }
 
@@ -34,9 +34,9 @@ impl UserAssigned {
     /// identity. A newer agent repeats the id.
     pub(crate) fn confirm(&self, body: &BodyValue) -> Result<(), Error> {
         let fields: &[&str] = match self {
-            Self::ClientId(_) => &["/client_id"],
-            Self::ObjectId(_) => &["/object_id"],
-            Self::ResourceId(_) => &["/msi_res_id", "/mi_res_id"],
+            Self::Client(_) => &["/client_id"],
+            Self::Object(_) => &["/object_id"],
+            Self::Resource(_) => &["/msi_res_id", "/mi_res_id"],
         };
         let mut named = fields.iter().flat_map(|field| body.at(field));
         // The ids of Azure are case-insensitive.

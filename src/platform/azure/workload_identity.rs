@@ -37,8 +37,8 @@ const PUBLIC_CLOUD: &str = "https://login.microsoftonline.com";
 /// token as the client assertion (RFC 7523 §2.2). The layer sends the tokens to the origin of the
 /// scope, unless you call [`only_to`](crate::AuthLayer::only_to).
 ///
-/// Sources: "Use Microsoft Entra Workload ID with Azure Kubernetes Service", and `azure-identity`
-/// 1.27.0 for Python. The proxy for identity bindings (`AZURE_KUBERNETES_TOKEN_PROXY`) isn't
+/// Sources: "Mutating Admission Webhook" of Azure AD Workload Identity, "Use Microsoft Entra Workload
+/// ID with Azure Kubernetes Service", and `azure-identity` 1.27.0 for Python. The proxy for identity bindings (`AZURE_KUBERNETES_TOKEN_PROXY`) isn't
 /// supported.
 ///
 /// # Example

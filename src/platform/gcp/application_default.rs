@@ -99,10 +99,6 @@ struct ReadCredentials {
 /// for the server. On a machine elsewhere, the server never answers.
 const METADATA_TRIES: u32 = 3;
 
-/// The fetch timeout if a program may run: at most 120 s for the program, and the time for two
-/// requests.
-const EXECUTABLE_TIMEOUT: Duration = Duration::from_secs(150);
-
 const UNIVERSE_VARIABLE: &str = "GOOGLE_CLOUD_UNIVERSE_DOMAIN";
 
 impl ApplicationDefault {
@@ -332,10 +328,8 @@ impl TokenSource for ApplicationDefault {
         }
     }
 
-    /// Returns a longer time if a program may run.
     fn fetch_timeout(&self) -> Option<Duration> {
-        let may_run = self.settings.allows_executables;
-        may_run.then_some(EXECUTABLE_TIMEOUT)
+        self.settings.fetch_timeout()
     }
 }
 

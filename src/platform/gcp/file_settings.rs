@@ -12,6 +12,10 @@ use crate::oauth2::client::oauth2_client::Client;
 /// decide.
 const CLOUD_PLATFORM: &str = "https://www.googleapis.com/auth/cloud-platform";
 
+/// The fetch timeout if a program may run: at most 120 s for the program, and the time for two
+/// requests.
+const EXECUTABLE_TIMEOUT: Duration = Duration::from_secs(150);
+
 #[derive(Clone, Debug)]
 pub(crate) struct FileSettings {
     /// The scopes that the program requested, separated by spaces. May be empty.
@@ -54,6 +58,11 @@ impl FileSettings {
             scope: String::new(),
             ..self.clone()
         }
+    }
+
+    /// Returns how long a fetch may take, if the default isn't enough.
+    pub(crate) fn fetch_timeout(&self) -> Option<Duration> {
+        self.allows_executables.then_some(EXECUTABLE_TIMEOUT)
     }
 
     pub(crate) fn client(&self, client: Client) -> Client {

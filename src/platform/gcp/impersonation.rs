@@ -70,9 +70,14 @@ impl Impersonation {
             None => None,
         };
         let scopes = settings.scope_or_all().split(' ');
+        let source = TokenCache::builder(source);
+        let source = match settings.fetch_timeout() {
+            Some(timeout) => source.fetch_timeout(timeout),
+            None => source,
+        };
         Ok(Self {
             http,
-            source: TokenCache::new(source),
+            source: source.build(),
             scopes: scopes.map(str::to_owned).collect(),
             delegates: file.texts("delegates")?,
             lifetime: lifetime.map_or(LIFETIME, Duration::from_secs),

@@ -2,10 +2,9 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 
 use super::api_server;
 use crate::error::Error;
@@ -36,8 +35,8 @@ use crate::token::jwt;
 /// For an API other than the cluster's, mount a token with that API's audience (a projected volume),
 /// and use [`SecretSource::file`].
 ///
-/// Sources: Kubernetes, "Accessing the Kubernetes API from a Pod" and "Managing Service Accounts";
-/// `transport/token_source.go` of client-go, which reads the file every minute (v1.34).
+/// Sources: Kubernetes, "Accessing the Kubernetes API from a Pod" and "Managing Service Accounts"
+/// (2026); `transport/token_source.go` of client-go, which reads the file every minute.
 ///
 /// # Example
 ///
@@ -54,9 +53,6 @@ pub struct ServiceAccount {
     token: SecretSource,
     api_server: String,
     origin: Origin,
-    /// The last token, without its expiry. The source returns a clone while the file is unchanged,
-    /// so that the cache knows that the credential is the same.
-    last: Mutex<Option<Token>>,
 }
 
 /// How long a token stays in use if the file can't be read.
@@ -109,7 +105,6 @@ impl ServiceAccount {
             token: SecretSource::file(pod_files::TOKEN),
             origin: origin.map_err(|error| api_server::unusable(&error))?,
             api_server,
-            last: Mutex::default(),
         })
     }
 
@@ -124,26 +119,13 @@ impl ServiceAccount {
     pub(super) fn api_server(&self) -> &str {
         &self.api_server
     }
-
-    /// Returns the last token if the file still contains this token.
-    fn token(&self, secret: SecretString) -> Result<Token, Error> {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = last
-            .as_ref()
-            .filter(|last| last.secret() == secret.expose_secret());
-        let token = match same {
-            Some(same) => same.clone(),
-            None => Token::bearer(secret)?,
-        };
-        Ok(last.insert(token).clone())
-    }
 }
 
 impl TokenSource for ServiceAccount {
     async fn fetch(&self, _reason: Reason) -> Result<Token, Error> {
         let secret = self.token.read().await?;
         let exp = jwt::exp(secret.expose_secret());
-        let token = self.token(secret)?;
+        let token = Token::bearer(secret)?;
         let ends_soon = exp.filter(|exp| *exp < SystemTime::now() + KEPT_FOR);
         Ok(match ends_soon {
             Some(exp) => token.expires_at(exp),
@@ -163,6 +145,6 @@ impl fmt::Debug for ServiceAccount {
         f.debug_struct("ServiceAccount")
             .field("token", &self.token)
             .field("api_server", &self.api_server)
-            .finish_non_exhaustive()
+            .finish()
     }
 }

@@ -46,8 +46,8 @@ use crate::token::secret_json;
 /// The certificate of the API server comes from the cluster's own certificate authority. So the
 /// transport has to trust `/var/run/secrets/kubernetes.io/serviceaccount/ca.crt`.
 ///
-/// Sources: Kubernetes API reference, "TokenRequest v1 authentication.k8s.io"; `pkg/apis/authentication/validation`
-/// of the API server (v1.34).
+/// Sources: Kubernetes API reference, "TokenRequest v1 authentication.k8s.io" (2026);
+/// `pkg/apis/authentication/validation` of the API server.
 ///
 /// # Example
 ///

@@ -33,6 +33,7 @@ impl AuthMethod {
         let fields = match self {
             Self::AppRole { role_id, secret_id } => {
                 let secret_id = secret_id.read().await?;
+                redactor.hide(role_id);
                 redactor.hide(secret_id.expose_secret());
                 json!({ "role_id": role_id, "secret_id": secret_id.expose_secret() })
             }

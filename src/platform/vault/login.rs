@@ -64,7 +64,7 @@ use crate::token::redact::Redactor;
 /// this policy is replaced by a login instead.
 ///
 /// Sources: Vault and OpenBao, HTTP API: "AppRole auth method", "JWT/OIDC auth method", "Kubernetes
-/// auth method" and "Token auth method" (Vault 1.20, OpenBao 2.7).
+/// auth method" and "Token auth method" (OpenBao 2.7).
 ///
 /// # Example
 ///

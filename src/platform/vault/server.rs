@@ -228,7 +228,7 @@ impl Server {
 /// - 412: the server doesn't have the newest data yet.
 /// - 472 and 473: the server is a standby.
 ///
-/// Source: Vault, HTTP API, "HTTP status codes" (1.20).
+/// Source: HashiCorp Vault, HTTP API, "HTTP status codes" (2026).
 pub(super) fn judged(error: Error) -> Error {
     match error.status().map(|status| status.as_u16()) {
         Some(412 | 472 | 473) => error.passing(),

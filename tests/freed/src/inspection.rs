@@ -49,7 +49,7 @@ pub fn join_watch() {
 }
 
 /// Adds a secret to the running watch. A random secret isn't known before the watch starts.
-pub fn look_for(secret: &str) {
+pub fn look_for(secret: &[u8]) {
     if let Some(watch) = lock().as_mut() {
         watch.secrets.push(secret.into());
     }
@@ -147,7 +147,10 @@ const STANDARD: [&str; 6] = [
 fn is_left_out(caller: &str) -> bool {
     let is_standard = |name: &str| STANDARD.iter().any(|it| name.starts_with(it));
     match caller.split_once("drop_in_place<") {
-        Some((_, dropped)) => is_standard(dropped) || !dropped.contains("::"),
+        Some((_, dropped)) => {
+            let dropped = dropped.trim_start_matches(['[', '(']);
+            is_standard(dropped) || !dropped.contains("::")
+        }
         None => {
             let mut folders = ["/rustc/", "/freed/src/"].iter();
             is_standard(caller) || folders.any(|it| caller.contains(it))

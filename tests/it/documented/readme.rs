@@ -106,7 +106,8 @@ fn the_features_in_the_documentation_are_those_of_the_package() {
         let implied_by_docs: Words = says
             .split("(so ")
             .skip(1)
-            .map(|rest| quoted(rest).swap_remove(0))
+            .filter_map(|rest| rest.split_once(" too"))
+            .flat_map(|(implied, _)| quoted(implied))
             .collect();
         assert_eq!(implied_by_docs, implied, "what `{name}` brings along");
     }

@@ -33,11 +33,12 @@ pub(crate) const METADATA_PATH: &str = "/metadata/identity/oauth2/token";
 /// The lifetime of tokens, in seconds.
 pub(crate) const LIFETIME: u64 = 86_399;
 
-type Refused = ScriptedResponse;
+/// A refusal. The box keeps the results small.
+type Refused = Box<ScriptedResponse>;
 
 fn refuse(status: u16, error: &str, description: &str) -> Refused {
     let body = json!({"error": error, "error_description": description});
-    ScriptedResponse::json(status, body)
+    ScriptedResponse::json(status, body).into()
 }
 
 /// The parameters of a request.
@@ -97,7 +98,7 @@ impl Query {
 
 fn require(request: &RecordedRequest, name: &str, value: &str) -> Result<(), Refused> {
     if request.method() != http::Method::GET {
-        return Err(ScriptedResponse::new(405));
+        return Err(ScriptedResponse::new(405).into());
     }
     if request.header(name) == Some(value) {
         return Ok(());
@@ -107,7 +108,8 @@ fn require(request: &RecordedRequest, name: &str, value: &str) -> Result<(), Ref
             let text = "Required metadata header not specified";
             refuse(400, "bad_request_102", text)
         }
-        _ => ScriptedResponse::json(401, json!({"statusCode": 401, "message": "Unauthorized"})),
+        _ => ScriptedResponse::json(401, json!({"statusCode": 401, "message": "Unauthorized"}))
+            .into(),
     })
 }
 
@@ -126,7 +128,7 @@ fn server(
 ) -> ScriptedServer {
     ScriptedServer::new(move |request| match respond(request) {
         Ok(issued) => ScriptedResponse::json(200, issued),
-        Err(refused) => refused,
+        Err(refused) => *refused,
     })
 }
 
@@ -134,7 +136,7 @@ fn server(
 pub(crate) fn metadata() -> ScriptedServer {
     server(|request| {
         if request.path() != METADATA_PATH {
-            return Err(ScriptedResponse::new(404));
+            return Err(ScriptedResponse::new(404).into());
         }
         require(request, "metadata", "true")?;
         if request.header("x-forwarded-for").is_some() {
@@ -195,7 +197,8 @@ pub(crate) fn arc(folder: PathBuf) -> ScriptedServer {
             fs::write(&file, &key).unwrap();
             keys.push(key);
             let realm = format!("Basic realm={}", file.display());
-            return Err(ScriptedResponse::new(401).header("www-authenticate", realm));
+            let challenge = ScriptedResponse::new(401).header("www-authenticate", realm);
+            return Err(challenge.into());
         };
         keys.remove(at);
         let mut issued = json!({
@@ -249,7 +252,7 @@ impl Cluster {
         validation.sub = Some(SUBJECT.to_owned());
         server(move |request| {
             if request.path() != format!("/{TENANT}/oauth2/v2.0/token") {
-                return Err(ScriptedResponse::new(404));
+                return Err(ScriptedResponse::new(404).into());
             }
             let form = request.form();
             let get = |name: &str| {

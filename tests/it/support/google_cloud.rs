@@ -100,7 +100,7 @@ pub(crate) fn with(mut file: Value, name: &str, value: impl Into<Value>) -> Valu
 /// assertions with the same key.
 pub(crate) fn server(private_key: &'static str, public_key: &'static str) -> ScriptedServer {
     ScriptedServer::new(move |request| {
-        let respond = match host(request).as_str() {
+        match host(request).as_str() {
             "oauth2.googleapis.com" => token_endpoint(request, public_key),
             "sts.googleapis.com" => exchange(request),
             "iamcredentials.googleapis.com" => impersonate(request),
@@ -111,8 +111,7 @@ pub(crate) fn server(private_key: &'static str, public_key: &'static str) -> Scr
             // Google's client for Python looks for the name of the project here.
             "cloudresourcemanager.googleapis.com" => refuse(403, "PERMISSION_DENIED", "no"),
             other => panic!("nobody is {other}"),
-        };
-        respond
+        }
     })
 }
 
@@ -191,7 +190,7 @@ fn metadata(request: &RecordedRequest, private_key: &str) -> ScriptedResponse {
     }
     let json = |body: Value| respond(200, "application/json", body.to_string());
     match what {
-        "" if query.get("recursive").is_some() => {
+        "" if query.contains_key("recursive") => {
             json(json!({"aliases": ["default"], "email": EMAIL, "scopes": [CLOUD_PLATFORM]}))
         }
         "token" if only(&["scopes"]) => {

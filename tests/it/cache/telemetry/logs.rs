@@ -293,6 +293,40 @@ async fn a_limit_on_refusals_is_logged_once_per_token_and_once_as_it_ends() {
     );
 }
 
+/// The wait is 80 s by then, which is longer than the 60 s without a refusal after which a limit ends.
+#[tokio::test(start_paused = true)]
+async fn a_limit_on_refusals_does_not_end_while_the_budget_waits() {
+    let (log, _listening) = listen();
+    let cache = orders(ScriptedSource::default());
+    let mut client = crate::support::layer_from(cache).layer(Api::default());
+    for wait in [5, 10, 20, 40] {
+        call(&mut client, request("")).await.unwrap();
+        advance(wait * SECOND).await;
+    }
+    call(&mut client, request("")).await.unwrap();
+    log.all();
+    advance(70 * SECOND).await;
+    call(&mut client, request("")).await.unwrap();
+    let told = remarkable(log.all());
+    assert!(told.is_empty(), "{told:#?}");
+}
+
+/// The first token was accepted before, so it doesn't count.
+#[tokio::test(start_paused = true)]
+async fn a_limit_after_a_single_refused_token_is_not_logged() {
+    let (log, _listening) = listen();
+    let cache = orders(ScriptedSource::default());
+    let api = Api::accepting(["token-1"]);
+    let mut client = crate::support::layer_from(cache).layer(api.clone());
+    call(&mut client, request("")).await.unwrap();
+    api.revoke("token-1");
+    for _ in 0..10 {
+        call(&mut client, request("")).await.unwrap();
+    }
+    let told = remarkable(log.all());
+    assert!(told.is_empty(), "{told:#?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_acceptance_without_refusals_over_the_budget_is_not_logged() {
     let (log, _listening) = listen();

@@ -275,6 +275,7 @@ async fn kubernetes_says_what_is_missing_outside_of_a_pod() {
     run.succeeded();
     let missing = run.line("the environment variables");
     assert!(missing.contains("KUBERNETES_SERVICE_HOST"), "{missing}");
+    run.leaks_nothing(&["Bearer "]);
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use http::{Method, Request};
+use tokio::time::sleep;
 
 use super::simulated_api::{Api, FETCH, Issuer, Payload};
 use super::{DAY, MINUTE, SECOND, Simulation, all_accepted, by_turns, get, layer_from, paused};
@@ -82,6 +83,31 @@ async fn a_late_acceptance_does_not_hide_a_revocation_that_several_resources_pro
     let calls = simulation.calls_to("/things/");
     let late = calls.iter().filter(|call| call.at >= revoked + 2 * SECOND);
     all_accepted(&late.cloned().collect::<Vec<_>>());
+}
+
+/// Each of three resources refuses the second token after the slow request was sent. The first of
+/// them has also refused the first token, which must not count for the second.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_of_an_earlier_token_does_not_hide_a_revocation() {
+    let issuer = Issuer::lasting(DAY);
+    let api = Api::new(&issuer, |asked| asked.path == "/slow");
+    let api = api.taking(|asked| match asked.path {
+        "/slow" => SECOND,
+        _ => Duration::ZERO,
+    });
+    let mut simulation = Simulation::of(&api, [layer_from(paused(issuer.clone()).build())]);
+    simulation.send(get("/1"));
+    sleep(2 * FETCH + SECOND).await;
+    assert_eq!(issuer.count(), 2);
+    simulation.send(get("/slow"));
+    sleep(SECOND / 10).await;
+    simulation.send(get("/1"));
+    sleep(SECOND).await;
+    simulation.send(get("/2"));
+    simulation.send(get("/3"));
+    sleep(SECOND).await;
+    assert_eq!(issuer.count(), 3);
+    simulation.finish().await;
 }
 
 /// The refusal is about the token that the request was sent with, which another caller has already

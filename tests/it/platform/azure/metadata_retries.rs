@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tower_auth::platform::azure::ManagedIdentity;
 use tower_auth::{Error, Reason, Token, TokenCache, TokenSource};
-use tower_auth_test::{ScriptedResponse, ScriptedServer};
+use tower_auth_test::{RecordedRequest, ScriptedResponse, ScriptedServer};
 
 use crate::support::azure_server as azure;
 use crate::support::paused;
@@ -25,7 +25,7 @@ fn received(server: &ScriptedServer) -> Vec<u64> {
     let times: Vec<Instant> = server
         .requests()
         .iter()
-        .map(|it| it.received_at())
+        .map(RecordedRequest::received_at)
         .collect();
     times
         .iter()

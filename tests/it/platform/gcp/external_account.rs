@@ -337,6 +337,28 @@ mod executable {
         }
     }
 
+    /// Also if the token of the exchange only gets the token of a service account.
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_program_may_run_for_120_s() {
+        let (server, folder) = (google(), Folder::with(&json!({})));
+        let slow = json!({"command": "/bin/sleep 1000", "timeout_millis": 120_000});
+        let file = write(&folder, &slow);
+        for file in [
+            file.clone(),
+            with(
+                file,
+                "service_account_impersonation_url",
+                impersonation_url(),
+            ),
+        ] {
+            folder.write("credentials.json", &file.to_string());
+            let source = folder.source_with(&server, ALLOWED);
+            let error = fetch(&source).await.unwrap_err();
+            let text = all_text_of(&error);
+            assert!(text.contains("did not end within 120s"), "{text}");
+        }
+    }
+
     #[tokio::test]
     async fn a_command_that_cannot_run_is_named() {
         let (server, folder) = (google(), Folder::with(&json!({})));

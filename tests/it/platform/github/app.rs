@@ -224,7 +224,7 @@ async fn without_a_usable_expiry_nothing_is_guessed_but_the_documented_hour() {
     let respond = |body: Value| {
         github
             .server
-            .respond_next(ScriptedResponse::json(201, body))
+            .respond_next(ScriptedResponse::json(201, body));
     };
     respond(json!({"token": "ghs_a"}));
     let token = source.fetch(Reason::First).await.unwrap();

@@ -3,7 +3,11 @@
 use tower_auth::SecretSource;
 use tower_auth::platform::kubernetes::{ServiceAccount, TokenRequest};
 
-use super::{TOKEN, drive};
+use super::drive;
+
+/// The server also repeats the parts of a header between `=`, `;` and spaces, so the token has none
+/// of them.
+const TOKEN: &str = "planted/token+with~signs";
 
 #[tokio::test(start_paused = true)]
 async fn a_service_account_does_not_show_its_token() {
