@@ -153,6 +153,14 @@ impl<'de> serde::Deserialize<'de> for Origin {
     }
 }
 
+/// Returns the origin as RFC 6454 §6.2 writes it, without the scheme's default port. So methods that
+/// take the text of an origin, such as [`only_to`](crate::AuthLayer::only_to), also take an `Origin`.
+impl AsRef<str> for Origin {
+    fn as_ref(&self) -> &str {
+        &self.text
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://{}:{}", self.scheme(), self.host(), self.port)

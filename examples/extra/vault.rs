@@ -9,7 +9,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-use support::{Report, optional, required};
+use support::{Report, required};
 use tower::{ServiceBuilder, ServiceExt};
 use tower_auth::platform::vault::{Login, Server};
 use tower_auth::{AuthLayer, BoxError, SecretSource, TokenCache, TokenSource};

@@ -175,6 +175,16 @@ async fn the_origins_that_a_source_names_get_it_and_no_other_does() {
 }
 
 #[tokio::test]
+async fn an_origin_may_be_a_value_instead_of_a_text() {
+    for text in [API, "https://[2001:db8::1]:8443", "http://localhost:80"] {
+        let origin: Origin = text.parse().unwrap();
+        let layer = unnamed().only_to([origin]).unwrap();
+        assert_eq!(fate(&layer, text).await, WithCredential, "{text}");
+        assert_eq!(fate(&layer, "https://other.example.com").await, Denied);
+    }
+}
+
+#[tokio::test]
 async fn the_users_origins_replace_those_of_the_source() {
     let source = || AuthLayer::new(Naming(&["http://api.example.com"]));
     let layer = source().only_to(["https://files.example.com"]).unwrap();
