@@ -63,7 +63,6 @@ impl EndpointRequest {
         feature = "azure",
         feature = "gcp",
         feature = "github",
-        feature = "kubernetes",
         feature = "vault"
     ))]
     pub(crate) fn get() -> Self {
