@@ -67,7 +67,6 @@ impl EndpointRequest {
         feature = "azure",
         feature = "gcp",
         feature = "github",
-        feature = "kubernetes",
         feature = "vault"
     ))]
     pub(crate) fn get() -> Self {

@@ -39,6 +39,10 @@ impl Environment {
     }
 
     /// Returns a variable that `what` needs.
+    #[cfg_attr(
+        not(any(feature = "azure", feature = "github", feature = "kubernetes")),
+        allow(dead_code, reason = "the other platforms have no required variable")
+    )]
     pub(crate) fn require(&self, name: &str, what: &str) -> Result<&str, Error> {
         self.get(name).ok_or_else(|| {
             let message = format!(
