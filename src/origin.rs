@@ -105,13 +105,6 @@ impl Origin {
             && port.or_else(|| default_port(scheme)) == Some(self.port)
     }
 
-    /// Returns the origin as RFC 6454 §6.2 writes it. The port is left out if it is the scheme's
-    /// default.
-    #[cfg(feature = "cookies")]
-    pub(crate) fn serialize(&self) -> &str {
-        &self.text
-    }
-
     pub(crate) fn digest(&self) -> OriginDigest {
         OriginDigest::new(self.scheme(), self.host(), Some(self.port))
     }

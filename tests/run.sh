@@ -178,8 +178,9 @@ fi
 # These steps compile nothing twice: they share one target folder, one profile and the features of the whole workspace,
 # because cargo unites the features of the packages that a command selects.
 all=(--locked --workspace --all-features)
-# Incremental compilation slows the first run, and in CI there is no second run.
-[ -z "${CI-}" ] || export CARGO_INCREMENTAL=0
+# Incremental compilation slows the first run, and in CI there is no second run. The lines of backtraces aren't needed
+# either, because a panic's message has its own line.
+[ -z "${CI-}" ] || export CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_DEBUG=false
 
 if [ -n "$soak" ]; then
   step "the model under Miri"

@@ -22,7 +22,10 @@ use tower_auth::platform::Command;
 
 /// The API that is called if no other is given. It knows one token.
 async fn answer(headers: HeaderMap) -> StatusCode {
-    match headers.get("authorization").map(http::HeaderValue::as_bytes) {
+    match headers
+        .get("authorization")
+        .map(http::HeaderValue::as_bytes)
+    {
         Some(b"Bearer for-loopback-only") => StatusCode::OK,
         _ => StatusCode::UNAUTHORIZED,
     }

@@ -197,7 +197,7 @@ impl Session {
     /// [`is_config`](Error::is_config) if the origin isn't `scheme://host[:port]`.
     pub fn origin(mut self, origin: impl AsRef<str>) -> Result<Self, Error> {
         let origin: Origin = origin.as_ref().parse()?;
-        self.origins.push(origin.serialize().to_owned());
+        self.origins.push(origin.as_ref().to_owned());
         Ok(self)
     }
 
