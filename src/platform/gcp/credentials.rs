@@ -31,7 +31,7 @@ const TYPES: &str =
 
 #[derive(Debug)]
 pub(crate) enum Credentials {
-    ServiceAccount(JwtBearer),
+    ServiceAccount(Box<JwtBearer>),
     /// A service account of another universe. The APIs there accept what the account signs.
     SelfSigned(SecretSource),
     User(Box<RefreshToken>),
@@ -92,7 +92,7 @@ fn service_account(file: &FileFields<'_>, settings: &FileSettings) -> Result<Cre
     let url = settings.universe.checked(file, "token_uri", url)?;
     let client = settings.client(Client::anonymous(url)?);
     let source = JwtBearer::new(client, jwt.audience(TOKEN_URL));
-    Ok(Credentials::ServiceAccount(source))
+    Ok(Credentials::ServiceAccount(Box::new(source)))
 }
 
 /// A person's login. Its scopes stay as they are, as in Google's clients. Google doesn't rotate the
