@@ -20,7 +20,7 @@ use tower::{Layer, ServiceExt};
 use tower_auth::AuthLayer;
 use tower_auth::platform::Command;
 
-/// The API that is called if no other is given. It knows one token.
+/// The API that the example calls without `API_URL`. This API accepts one token.
 async fn answer(headers: HeaderMap) -> StatusCode {
     match headers
         .get("authorization")

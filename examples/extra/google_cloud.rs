@@ -23,7 +23,7 @@ async fn main() -> Result<(), Report> {
         .scopes(["https://www.googleapis.com/auth/devstorage.read_only"]);
     let payer = source.quota_project().await?;
     let cache = TokenCache::new(source);
-    // Fetches the first token now. Without an identity, the error names the places to put one.
+    // Fetches the first token now. Without an identity, the error says where the source looked.
     if let Err(error) = cache.token().await {
         println!("{error}");
         return Ok(());

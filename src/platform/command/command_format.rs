@@ -106,10 +106,10 @@ impl CommandFormat {
     /// The program gets the variables `GOOGLE_EXTERNAL_ACCOUNT_AUDIENCE`,
     /// `GOOGLE_EXTERNAL_ACCOUNT_TOKEN_TYPE` and `GOOGLE_EXTERNAL_ACCOUNT_INTERACTIVE` (`0`).
     ///
-    /// This crate's cache replaces Google's output file. So set
-    /// `GOOGLE_EXTERNAL_ACCOUNT_OUTPUT_FILE` only for a program that has a cache of its own there,
-    /// with [`Command::env`](super::Command::env). A program that impersonates a service account
-    /// needs `GOOGLE_EXTERNAL_ACCOUNT_IMPERSONATED_EMAIL` in the same way.
+    /// This crate's cache replaces Google's output file. If the program keeps a cache of its own in
+    /// that file, set `GOOGLE_EXTERNAL_ACCOUNT_OUTPUT_FILE` with
+    /// [`Command::env`](super::Command::env). If the program impersonates a service account, also
+    /// set `GOOGLE_EXTERNAL_ACCOUNT_IMPERSONATED_EMAIL`.
     ///
     /// The token expires at `expiration_time`. A printed failure (`"success": false`) is an error
     /// that shows its `code` and `message`.
@@ -179,7 +179,7 @@ impl CommandFormat {
         }
     }
 
-    /// Returns whether a program that failed may have printed why.
+    /// Returns whether a program that failed may have printed the reason.
     pub(super) fn reports_failures(&self) -> bool {
         matches!(self.0, Format::GoogleExecutable { .. })
     }

@@ -34,18 +34,20 @@ use crate::token::redact::Redactor;
 /// | [`timeout`](Self::timeout) | 20 s |
 ///
 /// - The program runs without a shell, so nothing in an argument has a special meaning.
-/// - The program gets only the variables that you name, and `PATH` and `HOME`. On Windows, the
-///   program also gets `APPDATA`, `SystemRoot`, `TEMP` and `USERPROFILE`. So the secrets in other
-///   variables of your process stay in your process.
-/// - The program gets no input, and may print at most 64 KiB. If it fails, the error shows the end of
-///   its error output: one line of at most 256 bytes, without control characters. Secrets of the
-///   environment and texts of the standard output are hidden, also in part and in Base64.
+/// - The program gets the variables that you name, those of the format, `PATH` and `HOME`. Four more
+///   are for Windows: `APPDATA`, `SystemRoot`, `TEMP` and `USERPROFILE`. The program gets no other
+///   variables of your process, because they may be secrets.
+/// - The program gets no input, and may print at most 64 KiB.
+/// - If the program fails, the error shows the end of the error output, in one line of at most 256
+///   bytes. The error hides the values of `secret_env` and `pass_env`, also in part and in Base64.
+///   The error also hides text that the standard output contains.
 /// - After the timeout, or if the fetch is cancelled, the program is killed. On Unix, the processes
-///   that it started are killed too. A process that outlives the program may keep running.
+///   that the program started are killed too. If the program ends first, its other processes
+///   may keep running.
 ///
 /// The token expires when the output says so, or at the `exp` of a JWT. A token without an expiry
 /// stays in use until a server refuses the token. What a program prints depends on the machine and
-/// the user, so a [`Fleet`](crate::docs::fleet) needs a key of its own.
+/// the user. So in a [fleet](crate::docs::fleet), set `Fleet::key`.
 ///
 /// # Windows
 ///
@@ -88,7 +90,7 @@ pub struct Command {
 }
 
 /// The default time limit. A tool that is written in Python takes seconds to start, and the cache
-/// waits for 30 s.
+/// waits at most 30 s for a fetch.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Variables that nearly every program needs.
@@ -260,7 +262,7 @@ impl Command {
         }
     }
 
-    /// Makes the error of a program that says that it failed.
+    /// Makes the error of a program whose exit status is a failure.
     fn failed(&self, output: &Output, reported: Option<&str>, redactor: &Redactor) -> Error {
         let program = self.program.display();
         let status = output.status;
@@ -274,7 +276,8 @@ impl Command {
     }
 }
 
-/// Returns whether the system had no memory, process or file left for the program.
+/// Returns whether the program may start later. Memory, processes or files are used up, or another
+/// process is writing the executable.
 fn lacks_resources(error: &io::Error) -> bool {
     let is_short = matches!(
         error.kind(),

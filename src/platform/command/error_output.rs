@@ -12,18 +12,19 @@ use crate::token::redact::Redactor;
 /// chance.
 const SHORTEST_PART: usize = 8;
 
-/// The same for the program's output. The output may be any text, so common words are longer here.
+/// The same for a part of the standard output. This output may be ordinary text, whose words may
+/// have more than 8 characters.
 const SHORTEST_PART_OF_OUTPUT: usize = 16;
 
-/// Makes the redactor hide a secret of the program's environment, also in Base64. For example,
-/// programs print the header of basic authentication.
+/// Makes the redactor hide a secret of the program's environment, also in Base64. For example, a
+/// program may print a header of Basic authentication.
 pub(crate) fn hide(redactor: &mut Redactor, secret: &str) {
     redactor.hide(secret);
     if secret.len() < SHORTEST_PART {
         return;
     }
-    // Three bytes become four characters. So the characters also depend on the number of bytes
-    // before the secret.
+    // Base64 encodes three bytes as four characters. So the characters also depend on the number of
+    // bytes before the secret.
     for before in 0..3 {
         let mut bytes = Zeroizing::new(Vec::with_capacity(before + secret.len()));
         bytes.resize(before, 0);
@@ -33,8 +34,8 @@ pub(crate) fn hide(redactor: &mut Redactor, secret: &str) {
     }
 }
 
-/// Returns the end of the error output, without secrets of the environment and without what the
-/// program printed on its standard output. A token may be there, even if the program failed.
+/// Returns the end of the error output, without secrets of the environment and without text of the
+/// standard output. The standard output may contain a token, even if the program failed.
 pub(crate) fn shown(output: &Output, secrets: &Redactor) -> ServerText {
     let printed = Zeroizing::new(secrets.redact_whole(&text_of(&output.stderr)));
     let printed = secrets.redact_parts(end_of(printed.trim()), SHORTEST_PART);
@@ -56,7 +57,7 @@ fn text_of(bytes: &[u8]) -> Zeroizing<String> {
     text
 }
 
-/// Returns the end of a text, which [`ServerText`] would cut off.
+/// Returns the end of a text. [`ServerText`] alone would keep the start.
 fn end_of(text: &str) -> &str {
     let start = text.len().saturating_sub(ServerText::LONGEST);
     let start = (start..text.len()).find(|at| text.is_char_boundary(*at));

@@ -1,4 +1,4 @@
-//! Runs a program with limits: on its time, on its output, and on its process group.
+//! Runs a program in its own process group, with limits on its time and its output.
 
 use std::io;
 use std::pin::pin;
@@ -81,7 +81,7 @@ async fn output_of(child: &mut Child, group: &mut ProcessGroup) -> Result<Output
                 ended.await
             }
             Either::Right((status, read)) => {
-                // Without the rest, the output may still be complete.
+                // If a background process keeps the output open, the output may still be complete.
                 if let Ok(read) = timeout(REST_TIMEOUT, read).await {
                     read?;
                 }
@@ -107,8 +107,8 @@ async fn read_all(from: Option<impl AsyncRead + Unpin>, to: &mut Vec<u8>) -> Res
     Err(Failure::TooLong)
 }
 
-/// Reads to the end, and keeps the last bytes. Reads on after the limit, because the program would
-/// otherwise wait.
+/// Reads to the end, and keeps the last bytes. Continues to read after the limit, because otherwise
+/// the program would block when it writes.
 async fn read_last(from: Option<impl AsyncRead + Unpin>, to: &mut Vec<u8>) -> Result<(), Failure> {
     let Some(mut from) = from else { return Ok(()) };
     while from.read_buf(to).await.map_err(Failure::NotRead)? > 0 {

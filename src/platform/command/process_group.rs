@@ -21,9 +21,9 @@ mod system {
             Self(id.and_then(Pid::from_raw))
         }
 
-        /// Lets the rest of the group run. Call this method when the program has ended. From then
-        /// on, another group may get the same id. The rest of the group are processes that the
-        /// program left on purpose, such as an agent.
+        /// Lets the other processes of the group continue. Call this method when the program has
+        /// ended, because another group may get the same id afterwards. The program left the other
+        /// processes on purpose: one may be an agent.
         pub(crate) fn keep(&mut self) {
             self.0 = None;
         }

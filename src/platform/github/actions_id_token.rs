@@ -31,9 +31,9 @@ use crate::token::redact::Redactor;
 /// | [`timeout`](Self::timeout) of each request | 10 s |
 /// | [`transport`](Self::transport) | the crate's own HTTP client |
 ///
-/// As a source, it sends the ID token itself as a bearer token. As a [`SecretSource`], it is a
-/// client assertion or the subject of an exchange. A job gets an ID token only if the workflow
-/// grants `permissions: id-token: write`.
+/// As the source of a layer, this type provides the ID token as a bearer token. As a
+/// [`SecretSource`], this type provides a client assertion or the subject of an exchange. A job gets
+/// an ID token only if the workflow grants `permissions: id-token: write`.
 ///
 /// Source: GitHub, "OpenID Connect reference" (2026), and `@actions/core` 3.0.0.
 ///

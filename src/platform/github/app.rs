@@ -18,9 +18,11 @@ use crate::source::secret_source::SecretSource;
 /// | [`transport`](Self::transport) | the crate's own HTTP client |
 ///
 /// Each request contains a new JWT that the app's private key signs (RS256). The JWT is valid from
-/// 60 s before now until 9 min after now, because clocks differ, and GitHub accepts at most 10 min.
-/// If GitHub refuses the JWT and its `Date` shows that this machine's clock is wrong by more than
-/// 30 s, the app sends the request once more, with a JWT for GitHub's time.
+/// 60 s before now, because clocks differ, until 9 min after now. GitHub accepts at most 10 min.
+///
+/// If GitHub refuses the JWT, the app compares this machine's clock with the `Date` of the response.
+/// If the difference is more than 30 s, the app sends the request once more, with a JWT for GitHub's
+/// time.
 ///
 /// Sources: GitHub, "Generating a JSON Web Token (JWT) for a GitHub App" (REST API version
 /// 2022-11-28); `@octokit/auth-app` 8.3.1, which corrects the clock in the same way.
@@ -45,7 +47,7 @@ pub struct App {
 
 impl App {
     /// Creates an app from its client id and its private key. An app id also works. The key is the
-    /// PEM file that GitHub's page of the app generates.
+    /// PEM file that GitHub generates on the app's page.
     ///
     /// # Errors
     ///

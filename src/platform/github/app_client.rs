@@ -95,8 +95,8 @@ impl AppClient {
         Ok(())
     }
 
-    /// Sends a request as the app: a GET without a body, or a POST. Call this method inside the
-    /// client's timeout. The redactor hides the JWT.
+    /// Sends a request as the app: a POST if there is a body, otherwise a GET. Call this method
+    /// inside the client's timeout. The returned redactor hides the JWT.
     pub(crate) async fn send(
         &self,
         path: &str,

@@ -33,11 +33,11 @@ use crate::token::issued_token::Token;
 /// - A token goes to the origin of the app's [`api_url`](super::App::api_url). To upload files to a
 ///   release, add `https://uploads.github.com` with [`only_to`](crate::AuthLayer::only_to).
 /// - [`Token::extra`] has the fields `permissions` and `repository_selection` of the response.
-/// - A rate limit of GitHub is a [transient](Error::is_transient) error with a
+/// - An exceeded rate limit of GitHub is a [transient](Error::is_transient) error with a
 ///   [wait](Error::retry_after).
-/// - For up to 5 s, some of GitHub's servers may refuse a new token. So a token that replaces a
-///   valid token in the background is used 5 s after GitHub issued it. If a server refuses a token
-///   that is younger than 5 s, its successor is also used after 5 s.
+/// - For up to 5 s, some of GitHub's servers may refuse a new token. So a background refresh waits
+///   for 5 s before it returns the new token. The source also waits for 5 s if a server refuses a
+///   token that is less than 5 s old.
 ///
 /// Sources: GitHub, "Create an installation access token for an app" (REST API version 2022-11-28);
 /// `@octokit/auth-app` 8.3.1, which repeats requests in the first 5 s of a token.
@@ -85,8 +85,8 @@ const LIFETIME: Duration = Duration::from_secs(60 * 60);
 /// How long some of GitHub's servers may refuse a new token.
 const REPLICATION_LAG: Duration = Duration::from_secs(5);
 
-/// The fields of the response that the token keeps. `repositories` isn't one of them, because it may
-/// have several megabytes.
+/// The fields of the response that the token keeps. `repositories` isn't one of them, because this
+/// field may have several megabytes.
 const EXTRA: [&str; 2] = ["permissions", "repository_selection"];
 
 impl Installation {
@@ -203,7 +203,8 @@ impl Installation {
         expiring(token.with_extra_fields(extra), &response)
     }
 
-    /// Returns when GitHub issued the token before the current one.
+    /// Returns when GitHub issued the token before the current one. Saves the current time as the
+    /// time of the current token.
     fn last_issued_at(&self) -> Option<Instant> {
         let mut issued_at = self
             .issued_at
@@ -212,7 +213,7 @@ impl Installation {
         issued_at.replace(Instant::now())
     }
 
-    /// After a new installation, the id is another one.
+    /// Makes the next fetch look up the id again, because a new installation has another id.
     fn forget_id(&self) {
         if let InstallationPlace::Path { found, .. } = &self.place {
             found.store(0, Ordering::Relaxed);
@@ -220,7 +221,7 @@ impl Installation {
     }
 }
 
-/// Sets the expiry that the response states. GitHub's own clock counts, if the response has a `Date`.
+/// Sets the expiry that the response states. Uses GitHub's clock if the response has a `Date`.
 fn expiring(token: Token, response: &EndpointResponse) -> Result<Token, Error> {
     let fields = response.fields().unwrap_or_default();
     let Some(&value) = fields.body.at("/expires_at").last() else {
@@ -237,7 +238,7 @@ fn expiring(token: Token, response: &EndpointResponse) -> Result<Token, Error> {
     })
 }
 
-/// Adds what to do to a refusal. `not_found` is the message for the status 404.
+/// Makes the error of a refusal say what to do. `not_found` is the message for the status 404.
 fn explained(error: Error, response: &EndpointResponse, not_found: &'static str) -> Error {
     let said = error.to_string();
     let wait = rate_limit::wait(response.status, &response.headers, response.started, &said);
@@ -265,7 +266,7 @@ impl TokenSource for Installation {
         let token = self.app.http.within(self.issue()).await?;
         let last = self.last_issued_at();
         let waits = match reason {
-            // The current token is valid until then.
+            // The current token stays in use during the wait.
             Reason::Stale => true,
             Reason::Refused => last.is_some_and(|last| last.elapsed() < REPLICATION_LAG),
             Reason::First | Reason::Expired | Reason::Forced => false,

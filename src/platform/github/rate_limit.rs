@@ -7,14 +7,14 @@ use http::{HeaderMap, StatusCode};
 use crate::http_client::retry_after;
 use crate::http_client::token_response::server_time;
 
-/// The wait that GitHub asks for if a response names none.
+/// The wait that GitHub's documentation asks for if a response names none.
 const DEFAULT: Duration = Duration::from_secs(60);
 
 /// The longest wait. GitHub's limits are for one hour.
 const LONGEST: Duration = Duration::from_secs(60 * 60);
 
-/// Returns how long to wait, or `None` if the response reports no rate limit. `said` is what the
-/// response says.
+/// Returns how long to wait, or `None` if the response reports no rate limit. `said` is the
+/// text of the error, which contains GitHub's message.
 ///
 /// Source: GitHub, "Troubleshooting the REST API", section "Rate limit errors" (2022-11-28).
 pub(super) fn wait(

@@ -1,4 +1,4 @@
-//! Where a pod reaches the API server of its cluster.
+//! The address of the API server of a pod's cluster.
 
 use crate::error::{Error, Kind};
 use crate::platform::environment::Environment;

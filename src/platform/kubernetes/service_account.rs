@@ -24,9 +24,8 @@ use crate::token::jwt;
 /// | [`token_file`](Self::token_file) | `/var/run/secrets/kubernetes.io/serviceaccount/token` |
 ///
 /// The kubelet replaces the token in the file before the token expires. So the source reads the file
-/// again every one to three minutes, before the `exp` of the JWT, and immediately after a refusal. If
-/// the file can't be read, the last token stays in use for up to five minutes, but never after its
-/// `exp`.
+/// again every one to three minutes, before the token expires, and after a refusal. If the file can't
+/// be read, the last token stays in use for up to five minutes, but never after its `exp`.
 ///
 /// The certificate of the API server comes from the cluster's own certificate authority, whose
 /// certificate is in `/var/run/secrets/kubernetes.io/serviceaccount/ca.crt`. The HTTP client below

@@ -77,7 +77,7 @@ pub struct TokenRequest {
 
 const NAME: &str = "the API server";
 
-/// The default lifetime, as that of a pod's own token.
+/// The default lifetime, which is also that of a pod's own token.
 const LIFETIME: Duration = Duration::from_secs(60 * 60);
 
 /// The lifetimes in seconds that the API server accepts.
@@ -86,7 +86,8 @@ const LONGEST: u64 = 1 << 32;
 
 impl TokenRequest {
     /// Creates a source of tokens for this service account. `credential` authenticates the requests
-    /// to the API server. A [`TokenCache`](crate::TokenCache) shares the credential with others.
+    /// to the API server. A [`TokenCache`](crate::TokenCache) can share the credential with other
+    /// sources.
     ///
     /// # Errors
     ///
@@ -254,7 +255,7 @@ fn with_expiry(token: Token, response: &EndpointResponse) -> Result<Token, Error
     match timestamp::parse(time) {
         Some(end) => Ok(token.expires_at(end)),
         None => {
-            let message = "the API server's reply has an `/status/expirationTimestamp` that isn't \
+            let message = "the API server's reply has a `/status/expirationTimestamp` that isn't \
                            a time in RFC 3339";
             Err(Error::new(Kind::Reply, message))
         }

@@ -60,8 +60,7 @@ impl AuthMethod {
         }
     }
 
-    /// Returns a key for the identity. Returns `None` if only the credentials say whose identity it
-    /// is.
+    /// Returns a key for the identity. Returns `None` if the source of the JWT has no key.
     #[cfg(feature = "fleet")]
     pub(super) fn store_key(&self) -> Option<StoreKey> {
         match self {

@@ -83,8 +83,8 @@ impl Lease {
         })
     }
 
-    /// Returns whether this lease ends later than `before`, by at least a tenth of its length. When
-    /// a token nears its maximum lifetime, renewals no longer extend its lease.
+    /// Returns whether this lease ends later than `before`, by at least a tenth of this lease's
+    /// length. When a token nears its maximum lifetime, renewals no longer extend its lease.
     pub(super) fn extends(&self, before: &Self) -> bool {
         match (self.term, before.term) {
             (Some(term), Some(before)) => term.ends_at >= before.ends_at + term.length / 10,

@@ -60,8 +60,8 @@ use crate::token::redact::Redactor;
 /// request. Therefore the source asks the server about a refused token (`lookup-self`). The source
 /// logs in again only if the token is invalid. Otherwise, the caller gets the 403, and the token
 /// stays in use. The [refusal budget](crate::docs::how_it_works#the-refusal-budget) limits these
-/// lookups. The policy `default` of the server allows the lookup and the renewal. A token without
-/// this policy is replaced by a login instead.
+/// lookups. The policy `default` of the server allows the lookup and the renewal. If a token
+/// doesn't have this policy, the source logs in instead.
 ///
 /// Sources: Vault and OpenBao, HTTP API: "AppRole auth method", "JWT/OIDC auth method", "Kubernetes
 /// auth method" and "Token auth method" (OpenBao 2.7).
@@ -257,8 +257,8 @@ impl Login {
     }
 }
 
-/// Returns `None` if the server refused. Returns an error if another attempt may succeed, because a
-/// login would probably fail too.
+/// Returns `None` if the server refused. Returns a transient error, because a login would probably
+/// fail too.
 fn usable<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
     match result {
         Ok(value) => Ok(Some(value)),
@@ -296,8 +296,8 @@ impl TokenSource for Login {
         }
     }
 
-    /// Returns a key for an AppRole. The key of a login with a JWT contains the key of the JWT's
-    /// source, if that source has a key.
+    /// Returns a key for an AppRole. A login with a JWT has a key only if the JWT's source has a
+    /// key.
     #[cfg(feature = "fleet")]
     fn store_key(&self) -> Option<StoreKey> {
         let key = self.server.add_to_key(StoreKey::new("vault login"));
@@ -314,7 +314,8 @@ impl TokenSource for Login {
         self.server.origin().into_iter().collect()
     }
 
-    /// A 403 refuses the token, or only the request. The next fetch asks the server which of both.
+    /// A 403 refuses the token, or only the request. The next fetch asks the server whether the token
+    /// is valid.
     fn is_refusal(&self, status: StatusCode, _headers: &HeaderMap) -> bool {
         status == StatusCode::FORBIDDEN
     }
