@@ -146,8 +146,9 @@ impl<'de> serde::Deserialize<'de> for Origin {
     }
 }
 
-/// Returns the origin as RFC 6454 §6.2 writes it, without the scheme's default port. So methods that
-/// take the text of an origin, such as [`only_to`](crate::AuthLayer::only_to), also take an `Origin`.
+/// Returns the origin in the form of RFC 6454 §6.2, without the scheme's default port. So a method
+/// that takes the text of an origin, such as [`only_to`](crate::AuthLayer::only_to), also takes an
+/// `Origin`.
 impl AsRef<str> for Origin {
     fn as_ref(&self) -> &str {
         &self.text
@@ -214,13 +215,11 @@ pub(crate) fn parts_of(uri: &Uri) -> Option<(&str, &str, Option<u16>)> {
     Some((uri.scheme_str()?, uri.host()?, uri.port_u16()))
 }
 
-/// Returns what is wrong with a text that means several origins. `Uri` accepts these characters in a
+/// Returns what is wrong with a pattern or a list of origins. `Uri` accepts these characters in a
 /// host, but no request goes to such a host.
 fn list_fault(text: &str) -> Option<String> {
     let found = ['*', ','].into_iter().find(|c| text.contains(*c))?;
-    Some(format!(
-        "has a `{found}`, but each origin is named by itself"
-    ))
+    Some(format!("has a `{found}`, but must be a single origin"))
 }
 
 /// Returns what is wrong with the port of an absolute URL, for an error message. `None` if the port

@@ -169,10 +169,10 @@ pub(crate) fn is_harmful(c: char) -> bool {
     c.is_control()
         || matches!(
             c,
-            // Lines and paragraphs, directions, annotations, and embedded objects.
+            // Separators of lines and paragraphs, directions, annotations, and embedded objects.
             '\u{2028}'..='\u{202e}'
                 | '\u{fff9}'..='\u{fffc}'
-                // Arrangement of hieroglyphs.
+                // Characters that arrange hieroglyphs.
                 | '\u{13430}'..='\u{1343f}'
                 // Noncharacters of the Basic Multilingual Plane; fonts have no glyph for them.
                 | '\u{fdd0}'..='\u{fdef}'

@@ -128,7 +128,8 @@ impl EndpointResponse {
 }
 
 impl PartialResponse {
-    /// Reads the response to a request that started at `started`. The body may have `limit` bytes.
+    /// Reads the response to a request that started at `started`. `limit` is the maximum length of
+    /// the body in bytes.
     pub(crate) async fn read(
         response: RawResponse,
         started: SystemTime,

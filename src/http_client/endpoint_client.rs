@@ -47,7 +47,7 @@ pub(crate) struct EndpointRequest {
     pub(crate) method: Method,
     pub(crate) body: Zeroizing<Vec<u8>>,
     pub(crate) content_type: &'static str,
-    /// The request's headers, except `Content-Type`. They replace the usual `Accept`.
+    /// The request's headers, except `Content-Type`. An `Accept` here replaces the usual `Accept`.
     pub(crate) headers: HeaderMap,
 }
 

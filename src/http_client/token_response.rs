@@ -149,7 +149,7 @@ enum Scope {
 }
 
 impl TokenResponse {
-    /// Limits the lifetime, for a server that states the expiry in a field of its own.
+    /// Limits the lifetime. Use this method if the server states the expiry in another field.
     #[cfg(feature = "azure")]
     pub(crate) fn lasting_at_most(mut self, left: Duration) -> Self {
         self.expiry = Some(Expiry::In(match self.expiry {

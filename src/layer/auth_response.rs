@@ -76,7 +76,7 @@ pub trait AuthResponse {
         None
     }
 
-    /// Removes the key from the URL that the response contains, if any.
+    /// Removes the key from the URL in the response, if the response contains a URL.
     ///
     /// The layer calls this method if the credential is a key in the query. Clients put the URL of
     /// a response into later errors. The default implementation returns the response unchanged.

@@ -52,8 +52,9 @@ impl<'a> QueryKey<'a> {
     /// Returns the URL without the key, or `None` if the URL doesn't contain the key.
     ///
     /// Removes the parameter of the key. A redirect may repeat the key elsewhere, such as in
-    /// `/login?return_to=%2Fthings%3Fkey%3D…`. So this method also removes other parameters, a
-    /// fragment or a user name that contain the key, and hides the key elsewhere.
+    /// `/login?return_to=%2Fthings%3Fkey%3D…`. So this method also removes each other parameter,
+    /// the fragment and the user name if they contain the key. It redacts the key in
+    /// the rest of the URL.
     ///
     /// The documentation of this type has an example.
     #[must_use]

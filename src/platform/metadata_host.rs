@@ -1,4 +1,4 @@
-//! Which hosts may get a request without encryption: the metadata servers of a platform.
+//! Which hosts may get an unencrypted request: loopback, and the metadata servers of platforms.
 
 use http::Uri;
 

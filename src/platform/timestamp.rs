@@ -14,7 +14,7 @@ pub(crate) fn parse(value: &BodyValue) -> Option<SystemTime> {
     let text = text.trim();
     match text.parse::<f64>() {
         Ok(seconds) => UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(seconds).ok()?),
-        // A `SystemTime` panics on overflow, but RFC 3339 has only four digits for the year.
+        // Conversion to `SystemTime` panics on overflow, but years in RFC 3339 have four digits.
         Err(_) => OffsetDateTime::parse(text, &Rfc3339).ok().map(Into::into),
     }
 }

@@ -140,8 +140,8 @@ impl ApiKey {
     /// Puts the key in the query, percent-encoded, after the request's own parameters. Use this
     /// place only for APIs that require it. URLs end up in logs and histories. URLs also go into
     /// the `Referer` of a redirected request, unless the client omits that header. The layer removes
-    /// the key from errors of the client and from the URL of a `reqwest::Response`, even if a redirect
-    /// repeats the key elsewhere in the URL.
+    /// the key from errors of the client and from the URL of a `reqwest::Response`, even if a
+    /// redirect repeats the key in another part of the URL.
     ///
     /// # Errors
     ///

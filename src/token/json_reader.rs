@@ -18,11 +18,11 @@ where
     T::deserialize(Reader(json)).ok()
 }
 
-/// Like serde's implementation for `&Value`, with another error.
+/// Does the same as serde's deserializer for `&Value`, but its error contains no text.
 #[derive(Clone, Copy)]
 struct Reader<'a>(&'a Value);
 
-/// The JSON isn't what the type requires. Contains no text.
+/// The JSON doesn't fit the type.
 #[derive(Debug)]
 struct OtherType;
 

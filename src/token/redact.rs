@@ -13,7 +13,7 @@ use crate::sanitize::{ServerText, sanitize};
 /// text hard to read.
 const SHORTEST: usize = 4;
 
-/// What a text contains in place of a secret.
+/// The text that replaces a secret.
 const HIDDEN: &str = "[redacted]";
 
 /// The secrets to hide, however a server spells them.

@@ -53,7 +53,7 @@ pub(crate) fn parse(text: &[u8]) -> Option<SecretJson> {
     serde_json::from_slice(text).ok()
 }
 
-/// If the text has an error, the part before the error is zeroized too. `Value` doesn't do this.
+/// If the text has an error, the part before the error is zeroized too. `Value` doesn't zeroize.
 impl<'de> Deserialize<'de> for SecretJson {
     fn deserialize<D>(deserializer: D) -> Result<Self, D::Error>
     where

@@ -1,5 +1,5 @@
-//! Finds a secret in a text, although the text spells the secret in another way. A URL, a form, JSON,
-//! HTML and `Debug` each escape some characters, and servers put one format into another.
+//! Finds a secret in a text, even if the text spells the secret in another way. A URL, a form,
+//! JSON, HTML and `Debug` each escape some characters. Servers also nest one format in another.
 
 use crate::sanitize::is_harmful;
 
@@ -7,7 +7,7 @@ use crate::sanitize::is_harmful;
 const LONGEST_CODE: usize = 10;
 
 /// Returns where the secret ends if it starts at `at`. Each character of the secret may be spelled in
-/// its own way, because every format leaves other characters as they are.
+/// its own way, because each format escapes other characters.
 pub(crate) fn end(text: &str, at: usize, secret: &str) -> Option<usize> {
     let mut chars = secret.chars();
     let first = chars.next()?;
@@ -54,7 +54,7 @@ fn plain(text: &str, c: char) -> Option<usize> {
     is_it.then(|| first.len_utf8())
 }
 
-/// Reads a percent-encoded character (RFC 3986 §2.1), also if it was encoded several times: `%252F`.
+/// Reads a character that was percent-encoded once or several times (RFC 3986 §2.1): `%252F`.
 fn percent(text: &str, c: char) -> impl Iterator<Item = usize> {
     let mut rest = text;
     let mut times = 0;

@@ -70,7 +70,7 @@ fn identities() -> [Value; 4] {
     ]
 }
 
-/// Gets a token with each of the [`identities`], but only for as many as `tokens` has.
+/// Asserts that this crate gets these tokens: one with each of the first [`identities`].
 async fn assert_our_tokens(variables: &Variables, folder: &str, tokens: &[String]) {
     for (at, token) in tokens.iter().enumerate() {
         let source = ManagedIdentity::from_vars(RESOURCE, variables.clone()).unwrap();

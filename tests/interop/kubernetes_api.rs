@@ -1,4 +1,4 @@
-//! A Kubernetes API server that was written after the API reference. Kubernetes' own client gets
+//! A Kubernetes API server that was written from the API reference. Kubernetes' own client gets
 //! its tokens first, and then this crate does.
 
 use std::fs;

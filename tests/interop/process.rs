@@ -134,7 +134,7 @@ impl Program {
             .called(script)
     }
 
-    /// Returns a program that a package of `requirements.txt` brings.
+    /// Returns a program that a package of `requirements.txt` installs.
     pub(crate) fn packaged(name: &str) -> Self {
         Self::at(name, installed(&format!("venv/bin/{name}")))
     }

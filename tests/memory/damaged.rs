@@ -119,7 +119,7 @@ fn a_damaged_token_in_a_file_is_left_nowhere() {
     });
     let (head, json) = saved.split_at(saved.find('{').unwrap());
     let record: Value = serde_json::from_str(json).unwrap();
-    // The fields are in the order of `Value` now.
+    // Now the fields have the order of `Value`, as in `damaged`.
     let json = record.to_string();
     let mut texts = damaged(&record);
     for part in [&record["token"], &record["token"]["form"]] {

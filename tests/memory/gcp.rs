@@ -9,7 +9,7 @@ use tower_auth_freed::unwatched;
 use crate::planted::text;
 use crate::watched::drive;
 
-/// Writes the file of a person's login, between these texts.
+/// Writes a file with a person's login, between the texts `before` and `after`.
 fn file(before: &str, after: &str) -> (TempDir, String) {
     unwatched(|| {
         let folder = tempfile::tempdir().unwrap();

@@ -80,7 +80,7 @@ fn reqwest_leaves_what_it_sends_and_receives() {
     );
 }
 
-/// A `Url` is a plain string.
+/// A `Url` contains a plain string, which nothing zeroizes.
 #[test]
 fn reqwest_leaves_a_key_in_a_query() {
     let found = watch(needles(), || {

@@ -30,7 +30,7 @@ fn what_a_program_prints_is_left_nowhere() {
             CommandFormat::json("/token").unwrap(),
         ] {
             watched(async || {
-                // A program runs by the system's clock.
+                // A program needs real time.
                 tokio::time::resume();
                 let works = Command::new("cat").arg(path).format(format.clone());
                 let fails = Command::new("sh")

@@ -34,12 +34,13 @@ use crate::source::secret_source::SecretSource;
 /// [`AuthLayer`]. The docs of these methods also state the defaults. An empty text and `null` count
 /// as unset. A number, `true` or `false` may be a text, because environment variables are texts.
 ///
-/// Without `only_to` and `any_https`, only the origins in `resource` get the token. If there are none,
-/// call [`AuthLayer::only_to`] on the layer; otherwise, each request fails.
+/// Without `only_to` and `any_https`, only the origins in `resource` get the token. If `resource`
+/// has no origin, call [`AuthLayer::only_to`] on the layer; otherwise, each request fails.
 ///
-/// Reading a configuration fails only if the text has a wrong syntax. [`layer`](Self::layer), [`source`](Self::source) and [`configure`](Self::configure) check the
-/// fields. Their errors name the field and contain no secret. A parser's own error could show a
-/// secret: for TOML, such an error contains the line of the mistake.
+/// Reading a configuration fails only if the syntax of the text is wrong. [`layer`](Self::layer),
+/// [`source`](Self::source) and [`configure`](Self::configure) check the fields. Their errors name
+/// the field and contain no secret. A parser's own error could show a secret: for TOML, such an
+/// error contains the line of the mistake.
 ///
 /// # Example
 ///
@@ -71,7 +72,8 @@ pub struct ClientCredentialsConfig {
     fields: ConfigFields,
 }
 
-/// What a configuration contains. A parser's error about another value than a table shows the value.
+/// What a configuration contains. `Other` exists because a parser's error would show a value that
+/// isn't a table.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Read {

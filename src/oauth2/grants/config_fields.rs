@@ -37,7 +37,7 @@ impl ConfigFields {
         Self { values: None }
     }
 
-    /// Fails if there is no table, or a field that isn't one of `known`.
+    /// Fails if the configuration isn't a table, or if a field isn't one of `known`.
     pub(crate) fn check_names(&self, known: &[&str]) -> Result<(), Error> {
         let Some(values) = &self.values else {
             let message = "the configuration isn't a table of fields";

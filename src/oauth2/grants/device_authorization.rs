@@ -96,8 +96,8 @@ impl DeviceAuthorization {
         self
     }
 
-    /// Requests a code that the user can log in with (RFC 8628 §3.1). This method doesn't retry. It
-    /// first checks that the [store](Self::store) can be locked.
+    /// Requests a code that the user can log in with (RFC 8628 §3.1). Before the request, this
+    /// method checks that the [store](Self::store) can be locked. It doesn't retry the request.
     ///
     /// # Errors
     ///
@@ -142,7 +142,7 @@ impl DeviceAuthorization {
     ///
     /// - [`is_access_denied`](Error::is_access_denied) if the user or the server refused the login.
     /// - [`is_login_required`](Error::is_login_required) if the code expires before the user logs
-    ///   in. If the last poll failed, the [source](std::error::Error::source) says why.
+    ///   in. If the last poll failed, its error is the [source](std::error::Error::source).
     /// - [`is_source`](Error::is_source) if the refresh token can't be saved.
     /// - Any other error of the token endpoint.
     ///

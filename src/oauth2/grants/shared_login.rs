@@ -71,7 +71,7 @@ pub struct SharedLogin {
 /// How long the store keeps a login. What remains of this time shows the age of the login.
 const TTL: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
-/// How much longer than the last load a call to the store may take.
+/// How much longer than the last load another call to the store may take.
 const RESERVE: Duration = Duration::from_secs(1);
 
 /// The lock of the login.

@@ -15,7 +15,7 @@ pub(crate) fn encode(part: &impl Serialize) -> serde_json::Result<Zeroizing<Stri
 }
 
 /// Joins an encoded header and payload, and appends the signature that `sign` makes. The result may
-/// be a credential. The signature alone isn't a secret, because each payload contains a random `jti`.
+/// be a credential. The signature alone isn't a secret, because each payload has a random `jti`.
 pub(crate) fn compact(
     header: &str,
     payload: &str,

@@ -1,5 +1,5 @@
-//! The key that the agent of Azure Arc writes to a file, so that the program can prove that it may
-//! read the file.
+//! The key that the agent of Azure Arc writes to a file. A program that sends the key proves that
+//! it may read the file.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -13,12 +13,12 @@ use crate::error::{Error, Kind};
 use crate::sanitize::ServerText;
 use crate::source::secret_file::{self, off_the_runtime};
 
-/// The maximum length of a key in bytes. The clients of Microsoft have the same limit.
+/// The maximum length of a key in bytes. Microsoft's clients have the same limit.
 const LIMIT: usize = 4096;
 
 /// Reads the key in the file that the agent's challenge names. The file must be directly in
 /// `folder`, and its name must end in `.key`. Otherwise, a program at the agent's address could get
-/// any file of this machine.
+/// the contents of any file on this machine.
 pub(crate) async fn read(
     headers: &HeaderMap,
     folder: Option<&Path>,

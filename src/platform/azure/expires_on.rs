@@ -12,7 +12,7 @@ use crate::http_client::response_fields::ResponseFields;
 use crate::http_client::token_response::server_time;
 use crate::platform::timestamp;
 
-/// The dates of App Service's protocol of 2017, on Linux and on Windows.
+/// The date formats of App Service's protocol of 2017, on Linux and on Windows.
 const DATES: [&str; 2] = [
     "[month padding:none]/[day padding:none]/[year] [hour padding:none]:[minute]:[second] +00:00",
     "[month padding:none]/[day padding:none]/[year] \
@@ -22,7 +22,7 @@ const DATES: [&str; 2] = [
 /// Returns how long the token is valid after the response, or `None` if the field is missing. Uses
 /// the server's clock if the response has a `Date`.
 ///
-/// `expires_in` isn't enough: App Service doesn't send this field, and elsewhere Microsoft counts
+/// `expires_in` isn't enough, because App Service doesn't send this field. The other services count
 /// this field from the time of issuance, which may be hours ago.
 pub(crate) fn left(
     response: &EndpointResponse,

@@ -1,5 +1,5 @@
-//! The local service that issues the tokens. Each product of Azure has its own service, which the
-//! environment variables describe.
+//! The local service that issues the tokens. Each product of Azure has its own service. The
+//! environment variables describe this service.
 
 use std::path::PathBuf;
 
@@ -26,7 +26,7 @@ pub(crate) enum IdentityService {
     AppService { secret: HeaderValue },
     /// The version of 2017 of App Service's protocol. Machine Learning still uses this version.
     Version2017 { secret: HeaderValue },
-    /// The agent of Azure Arc, which proves that the program may read the files in a folder.
+    /// The agent of Azure Arc. The program has to prove that it may read the key files in a folder.
     Arc { keys: Option<PathBuf> },
 }
 
@@ -109,7 +109,8 @@ impl IdentityService {
         }
     }
 
-    /// Returns the headers that prove that no other program was tricked into sending the request.
+    /// Returns the headers that prove that the request is intended. An attacker who tricks a
+    /// program into sending a request usually can't set these headers.
     pub(crate) fn headers(&self) -> HeaderMap {
         let metadata = (
             HeaderName::from_static("metadata"),
@@ -118,7 +119,7 @@ impl IdentityService {
         let secret = |name, secret: &HeaderValue| (HeaderName::from_static(name), secret.clone());
         match self {
             Self::Metadata | Self::Arc { .. } => HeaderMap::from_iter([metadata]),
-            // Automation has the variables of App Service, but also wants the other header.
+            // Automation sets the variables of App Service, but also requires the metadata header.
             Self::AppService { secret: value } => {
                 HeaderMap::from_iter([metadata, secret("x-identity-header", value)])
             }
@@ -158,7 +159,7 @@ fn unsupported(message: &str) -> Error {
     Error::new(Kind::Config, message.to_owned())
 }
 
-/// Reads a variable that is sent as a header.
+/// Reads a variable whose value is sent as a header.
 fn secret(environment: &Environment, name: &str) -> Result<HeaderValue, Error> {
     let text = environment.require(name, "a managed identity")?;
     sensitive(Zeroizing::new(text.as_bytes().to_vec())).ok_or_else(|| {

@@ -42,7 +42,7 @@ use crate::token::redact::Redactor;
 /// | `MSI_ENDPOINT`, `MSI_SECRET` | Machine Learning, and older plans of Functions | 2017-09-01 |
 /// | none of these; optionally `AZURE_POD_IDENTITY_AUTHORITY_HOST` | a virtual machine, with its metadata server (IMDS) | 2018-02-01 |
 ///
-/// Service Fabric and Cloud Shell aren't supported; their variables are an error.
+/// Service Fabric and Cloud Shell aren't supported; their variables cause an error.
 ///
 /// | setting | default |
 /// | --- | --- |
@@ -56,22 +56,22 @@ use crate::token::redact::Redactor;
 /// [`only_to`](crate::AuthLayer::only_to). Many services of Azure have other origins than their
 /// resource.
 ///
-/// An address in a variable is `https`, or `http` on loopback or on a link-local address. A request
-/// to such an `http` address goes through no proxy, unless the transport has one.
+/// An address in a variable must be `https`, or `http` on loopback or on a link-local address. A
+/// request to such an `http` address goes through no proxy, unless the transport has one.
 ///
 /// # Retries
 ///
 /// The metadata server of virtual machines restarts during updates. After a 404, a 410, a 429, a
-/// 5xx or a timeout, the source sends the request again, as Microsoft recommends: up to five times,
-/// after pauses of 2, 4, 8, 16 and 32 s. After a 410, the server is available again within 70 s, so
-/// one more request follows after 72 s. The source therefore raises the cache's
-/// [`fetch_timeout`](crate::cache::TokenCacheBuilder::fetch_timeout) to 84 s.
+/// 5xx or a timeout, the source sends the request again, as Microsoft recommends. It sends up to
+/// five retries, after pauses of 2, 4, 8, 16 and 32 s. After a 410, the server is available again
+/// within 70 s. So the source sends one more request 72 s after the first. The source therefore
+/// raises the cache's [`fetch_timeout`](crate::cache::TokenCacheBuilder::fetch_timeout) to 84 s.
 ///
 /// # Azure Arc
 ///
-/// The agent of Azure Arc wants a proof that the program may read a file. On Linux, the program's
-/// user has to be in the group `himds`. The source reads only `.key` files in the agent's own
-/// folder. With a user-assigned identity, the agent has to confirm the identity in its response.
+/// The agent of Azure Arc requires a proof that the program may read a file. On Linux, the
+/// program's user has to be in the group `himds`. The source reads only `.key` files in the agent's
+/// own folder. With a user-assigned identity, the agent has to confirm the identity in its response.
 ///
 /// # Sources
 ///
@@ -118,7 +118,7 @@ impl ManagedIdentity {
     ///
     /// # Errors
     ///
-    /// The same as of [`from_env`](Self::from_env).
+    /// The same as for [`from_env`](Self::from_env).
     ///
     /// # Example
     ///
@@ -183,8 +183,8 @@ impl ManagedIdentity {
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if the id is empty, if an identity is already chosen, or on
-    /// Machine Learning, which knows only client ids.
+    /// [`is_config`](Error::is_config) if the id is empty, if an identity is already chosen, or if
+    /// the source uses `MSI_ENDPOINT`. That endpoint knows only client ids.
     ///
     /// # Example
     ///
@@ -205,8 +205,8 @@ impl ManagedIdentity {
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if the id is empty, if an identity is already chosen, or on
-    /// Machine Learning, which knows only client ids.
+    /// [`is_config`](Error::is_config) if the id is empty, if an identity is already chosen, or if
+    /// the source uses `MSI_ENDPOINT`. That endpoint knows only client ids.
     ///
     /// # Example
     ///
@@ -291,7 +291,8 @@ impl ManagedIdentity {
         let mut request = EndpointRequest::get();
         request.headers = headers;
         let mut response = http.complete(http.post_partial(request).await?)?;
-        // The query contains no secret, and errors of the service name the resource.
+        // The query contains no secret. If its values were hidden, the service's errors could not
+        // name the resource.
         response.sent = Redactor::default();
         Ok(response)
     }
@@ -337,7 +338,7 @@ impl ManagedIdentity {
     }
 }
 
-/// The error of a machine where nothing answers at the metadata server's address.
+/// The error on a machine where nothing answers at the metadata server's address.
 const NOT_ON_AZURE: &str = "the metadata server of Azure could not be reached, or the connection \
                             broke; check that the program runs on Azure, and that it gets the \
                             variables `IDENTITY_ENDPOINT` and `IDENTITY_HEADER` if the platform \

@@ -1,11 +1,11 @@
-//! The retries that Microsoft prescribes for the metadata server of virtual machines.
+//! The retries that Microsoft recommends for the metadata server of virtual machines.
 //!
 //! Source: "How to use managed identities for Azure resources on an Azure VM to acquire an access
 //! token", sections "Error handling" and "Retry guidance" (version of 27 February 2025).
 //!
 //! Microsoft recommends five retries: the first without a pause, and the others about 2, 6, 14 and
-//! 30 s after the start. But a client has to wait for at least 1 s after a 5xx. So here, the first
-//! retry is the one after 2 s, and a fifth retry follows after 62 s.
+//! 30 s after the start. But a client has to wait for at least 1 s after a 5xx. So this source
+//! leaves out the retry without a pause, and sends a fifth retry 62 s after the start.
 
 use std::time::Duration;
 
@@ -28,8 +28,8 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(72);
 /// retries again within the same fetch, and the server would limit the rate.
 const PAUSE_AFTER_LAST: Duration = Duration::from_secs(30);
 
-/// Calls `attempt` until it succeeds, or fails with an error that the server doesn't expect to
-/// pass, or until the retries are used up.
+/// Calls `attempt`, and calls it again after each error that may pass by itself, until the retries
+/// are used up.
 pub(crate) async fn retrying<T, F>(attempt: impl Fn() -> F) -> Result<T, Error>
 where
     F: Future<Output = Result<T, Error>>,
@@ -49,7 +49,7 @@ where
             let pause = wanted.max(PAUSE_AFTER_LAST);
             return Err(error.passing().with_retry_after(pause));
         }
-        // After the last retry, a server that is being updated gets the rest of the time.
+        // After the last retry, waits the rest of the time for a server that is being updated.
         let pause = match retries < RETRIES {
             true => pauses.next().max(wanted).min(left),
             false => left,
@@ -59,7 +59,7 @@ where
     }
 }
 
-/// Returns whether Microsoft prescribes a retry after this error.
+/// Returns whether Microsoft recommends a retry after this error.
 fn is_passing(error: &Error) -> bool {
     let passes =
         |status: StatusCode| matches!(status.as_u16(), 404 | 410 | 429) || status.is_server_error();

@@ -3,7 +3,7 @@
 use crate::error::{Error, Kind};
 use crate::origin::Origin;
 
-/// The end of a scope that stands for all permissions that the identity has at a resource.
+/// The suffix of a scope that requests all permissions of the identity for a resource.
 const ALL_PERMISSIONS: &str = "/.default";
 
 /// The App ID URI of the API that accepts the token, such as `https://vault.azure.net`.

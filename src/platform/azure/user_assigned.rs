@@ -31,7 +31,7 @@ impl UserAssigned {
     /// Fails unless the response names this identity.
     ///
     /// An older agent of Azure Arc ignores the parameter, and issues a token of the machine's own
-    /// identity. A newer agent repeats the id.
+    /// identity. A newer agent repeats the id in its response.
     pub(crate) fn confirm(&self, body: &BodyValue) -> Result<(), Error> {
         let fields: &[&str] = match self {
             Self::Client(_) => &["/client_id"],

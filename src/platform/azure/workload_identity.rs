@@ -1,4 +1,4 @@
-//! A workload identity: a pod's token of Kubernetes is exchanged for a token of Microsoft Entra.
+//! A workload identity: Microsoft Entra issues a token in exchange for a pod's Kubernetes token.
 
 use std::time::Duration;
 
@@ -30,16 +30,17 @@ const PUBLIC_CLOUD: &str = "https://login.microsoftonline.com";
 /// | --- | --- |
 /// | `AZURE_TENANT_ID` | the tenant |
 /// | `AZURE_CLIENT_ID` | the client id of the app or of the user-assigned identity |
-/// | `AZURE_FEDERATED_TOKEN_FILE` | the file of the pod's token, which is read again for each fetch |
+/// | `AZURE_FEDERATED_TOKEN_FILE` | the file of the pod's token; each fetch reads the file again |
 /// | `AZURE_AUTHORITY_HOST` | the address of Microsoft Entra; default: `https://login.microsoftonline.com` |
 ///
 /// The request is a [client credentials grant](crate::oauth2::ClientCredentials) with the pod's
 /// token as the client assertion (RFC 7523 §2.2). The layer sends the tokens to the origin of the
 /// scope, unless you call [`only_to`](crate::AuthLayer::only_to).
 ///
+/// The proxy for identity bindings (`AZURE_KUBERNETES_TOKEN_PROXY`) isn't supported.
+///
 /// Sources: "Mutating Admission Webhook" of Azure AD Workload Identity, "Use Microsoft Entra Workload
-/// ID with Azure Kubernetes Service", and `azure-identity` 1.27.0 for Python. The proxy for identity bindings (`AZURE_KUBERNETES_TOKEN_PROXY`) isn't
-/// supported.
+/// ID with Azure Kubernetes Service", and `azure-identity` 1.27.0 for Python.
 ///
 /// # Example
 ///
@@ -65,7 +66,7 @@ impl WorkloadIdentity {
     /// # Errors
     ///
     /// [`is_config`](Error::is_config) if a variable is missing, empty or invalid, or if the scope
-    /// is empty. The message names the variable.
+    /// is empty or contains white space. The message names the variable.
     pub fn from_env(scope: impl AsRef<str>) -> Result<Self, Error> {
         Self::of(scope.as_ref(), &Environment::of_process())
     }
@@ -74,7 +75,7 @@ impl WorkloadIdentity {
     ///
     /// # Errors
     ///
-    /// The same as of [`from_env`](Self::from_env).
+    /// The same as for [`from_env`](Self::from_env).
     ///
     /// # Example
     ///
@@ -132,8 +133,8 @@ impl WorkloadIdentity {
     }
 }
 
-/// Returns the address of Microsoft Entra, without a slash at its end. Like the clients of
-/// Microsoft, accepts a host without `https://`.
+/// Returns the address of Microsoft Entra, without a slash at its end. Like Microsoft's clients,
+/// accepts a host without `https://`.
 fn authority(environment: &Environment) -> Result<String, Error> {
     let set = environment.get("AZURE_AUTHORITY_HOST");
     let host = set.unwrap_or(PUBLIC_CLOUD).trim_end_matches('/');

@@ -31,7 +31,7 @@ use crate::token::issued_token::Token;
 /// 3. the [metadata server](Metadata) of a machine, a service or a pod on Google Cloud, unless
 ///    `NO_GCE_CHECK` is `true`
 ///
-/// If no place has an identity, the error names each place, and says why it doesn't serve.
+/// If no place has an identity, the error says why each place has none.
 ///
 /// | `type` of the file | identity |
 /// | --- | --- |
@@ -50,13 +50,13 @@ use crate::token::issued_token::Token;
 /// - **Each fetch reads the file again.** So you can replace the file while the program runs.
 /// - **The addresses in a file are checked.** They must be `https`, and in the universe's domain.
 ///   Otherwise, the author of the file could send your secrets to any server. Google's clients don't
-///   check these addresses, but Google's documentation asks you to do so. The URL of another
+///   check these addresses, but Google's documentation asks you to check them. The URL of another
 ///   provider's token may be any `https` address, or `http` on loopback and link-local addresses.
-/// - **A file may name a program** only if `GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES` is `1`. The
-///   program runs without a shell. Quotes keep white space within an argument.
+/// - **A program that a file names** runs only if `GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES` is
+///   `1`. It runs without a shell. Quotes keep white space within an argument.
 /// - Credentials of AWS (`environment_id`), client certificates and other types of files aren't
 ///   supported. The error says so.
-/// - Each step of a chain has its own cache. So the token of the first account also stays in use.
+/// - If one account impersonates another, the source also caches the token of the first account.
 /// - Google charges the requests of a person to a quota project, which the request's header
 ///   `x-goog-user-project` names. [`quota_project`](Self::quota_project) returns the project.
 ///
@@ -96,7 +96,7 @@ struct ReadCredentials {
 }
 
 /// How often a fetch tries to reach the metadata server, as google-auth 2.63.0 does when it looks
-/// for the server. On a machine elsewhere, the server never answers.
+/// for the server. Outside of Google Cloud, no server answers.
 const METADATA_TRIES: u32 = 3;
 
 const UNIVERSE_VARIABLE: &str = "GOOGLE_CLOUD_UNIVERSE_DOMAIN";
@@ -175,12 +175,12 @@ impl ApplicationDefault {
         self
     }
 
-    /// Sets the domain of the APIs: the domain in which the addresses of a file must be. Set another
-    /// domain than `googleapis.com` for Google's sovereign clouds.
+    /// Sets the domain of the APIs. The addresses in a file must be in this domain. For Google's
+    /// sovereign clouds, set another domain than `googleapis.com`.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if this isn't a domain.
+    /// [`is_config`](Error::is_config) if `domain` isn't a valid domain.
     ///
     /// # Example
     ///
@@ -232,7 +232,7 @@ impl ApplicationDefault {
 
     /// Returns the project to which Google charges the requests: `GOOGLE_CLOUD_QUOTA_PROJECT`, or
     /// else `quota_project_id` of the file. Send the project in the header `x-goog-user-project` of
-    /// your own requests. Most APIs refuse a person's token without it.
+    /// your own requests. Most APIs refuse a person's token without this header.
     ///
     /// # Errors
     ///

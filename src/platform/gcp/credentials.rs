@@ -23,7 +23,7 @@ use crate::token::issued_token::Token;
 const TOKEN_URL: &str = "https://oauth2.googleapis.com/token";
 
 /// The lifetime of a JWT that a service account signs. Google accepts at most 1 h. Google's clients
-/// use all of it, so that a clock may be slow.
+/// use the maximum, so that the JWT is valid even if this machine's clock is slow.
 const JWT_LIFETIME: Duration = Duration::from_secs(60 * 60);
 
 const TYPES: &str =
@@ -32,7 +32,7 @@ const TYPES: &str =
 #[derive(Debug)]
 pub(crate) enum Credentials {
     ServiceAccount(Box<JwtBearer>),
-    /// A service account of another universe. The APIs there accept what the account signs.
+    /// A service account of another universe. The APIs there accept a JWT that the account signs.
     SelfSigned(SecretSource),
     User(Box<RefreshToken>),
     External(Box<TokenExchange>),
@@ -95,8 +95,8 @@ fn service_account(file: &FileFields<'_>, settings: &FileSettings) -> Result<Cre
     Ok(Credentials::ServiceAccount(Box::new(source)))
 }
 
-/// A person's login. Its scopes stay as they are, as in Google's clients. Google doesn't rotate the
-/// refresh token.
+/// Reads a person's login. Like Google's clients, the source requests no scopes. Google doesn't
+/// rotate the refresh token.
 fn user(file: &FileFields<'_>, settings: &FileSettings) -> Result<Credentials, Error> {
     let url = file.text("token_uri")?.unwrap_or(TOKEN_URL);
     let url = settings.universe.checked(file, "token_uri", url)?;

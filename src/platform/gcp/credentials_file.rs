@@ -30,10 +30,10 @@ pub(crate) struct CredentialsFile {
     pub(crate) text: SecretString,
 }
 
-/// The result of looking at all places.
+/// The result of a search in all places.
 pub(crate) enum Lookup {
     Found(CredentialsFile),
-    /// There is no file. Says why each place has no file.
+    /// No place has a file. The text says why.
     NotFound(String),
 }
 

@@ -59,8 +59,8 @@ fn client(file: &FileFields<'_>, settings: &FileSettings) -> Result<Client, Erro
     Ok(settings.client(client))
 }
 
-/// Returns the options of Google's exchange, as percent-encoded JSON: the project that pays for the
-/// requests of a person in a workforce pool. A client's id already names the project.
+/// Returns the options of Google's exchange, as percent-encoded JSON. They name the project that
+/// pays for the requests of a person in a workforce pool. A client's id already names the project.
 fn options(file: &FileFields<'_>, audience: &str) -> Result<Option<String>, Error> {
     const PROJECT: &str = "workforce_pool_user_project";
     let Some(project) = file.text(PROJECT)? else {

@@ -30,7 +30,7 @@ impl<'a> FileFields<'a> {
             [] | [BodyValue::Null] => Ok(None),
             [value] if value.text() == Some("") => Ok(None),
             [value] => Ok(Some(value)),
-            _ => Err(self.wrong(name, "is there twice")),
+            _ => Err(self.wrong(name, "occurs twice")),
         }
     }
 

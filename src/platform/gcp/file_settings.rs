@@ -8,8 +8,8 @@ use crate::http_client::endpoint_client::{EndpointClient, TIMEOUT};
 use crate::http_client::transport::DynTransport;
 use crate::oauth2::client::oauth2_client::Client;
 
-/// The scope with which a token may do whatever its account may do. The access rules of the account
-/// decide.
+/// The scope for all of Google Cloud. The access rules of the account then decide what the token
+/// may do.
 const CLOUD_PLATFORM: &str = "https://www.googleapis.com/auth/cloud-platform";
 
 /// The fetch timeout if a program may run: at most 120 s for the program, and the time for two
@@ -43,7 +43,7 @@ impl Default for FileSettings {
 }
 
 impl FileSettings {
-    /// Returns the scope of a token that needs a scope.
+    /// Returns the scope for a request that must have a scope.
     pub(crate) fn scope_or_all(&self) -> &str {
         match self.scope.as_str() {
             "" => CLOUD_PLATFORM,
@@ -51,8 +51,8 @@ impl FileSettings {
         }
     }
 
-    /// Returns the settings for a token that only gets the token of another account. The other
-    /// account has the requested scopes.
+    /// Returns the settings for a token whose only use is to get the token of another account. The
+    /// token of the other account has the requested scopes.
     pub(crate) fn for_impersonation(&self) -> Self {
         Self {
             scope: String::new(),

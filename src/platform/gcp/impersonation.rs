@@ -1,4 +1,5 @@
-//! A token of one account that gets the token of another account (service account impersonation).
+//! Uses the token of one account to get the token of another account (service account
+//! impersonation).
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use crate::token::header_value::credential_value;
 use crate::token::issued_token::Token;
 use crate::token::redact::Redactor;
 
-/// The default lifetime of the token. It is also the longest, unless an organization allows more.
+/// The default lifetime of the token. Google allows more only if an organization's policy does.
 const LIFETIME: Duration = Duration::from_secs(60 * 60);
 
 const METHOD: &str = ":generateAccessToken";
@@ -126,7 +127,8 @@ fn format() -> Result<TokenResponseFormat, Error> {
 
 impl TokenSource for Impersonation {
     async fn fetch(&self, _reason: Reason) -> Result<Token, Error> {
-        // The API refused only the last token of the impersonated account.
+        // After a refusal, the reason concerns the token of the impersonated account, not the
+        // token of `source`.
         let source = self.source.fetch(Reason::First).await?;
         match self.http.within(self.request(&source)).await {
             Err(error) if error.status() == Some(StatusCode::UNAUTHORIZED) => {

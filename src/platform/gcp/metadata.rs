@@ -36,10 +36,10 @@ use crate::token::redact::Redactor;
 /// | `GCE_METADATA_HOST` | `metadata.google.internal` |
 /// | [`timeout`](Self::timeout) of each try | 3 s |
 ///
-/// - The source sends `Metadata-Flavor: Google`, and rejects an answer without this header. Without
-///   the header, something else answered, such as a proxy.
-/// - If the server can't be reached, or answers with 408, 429 or 5xx, the source tries again: at
-///   most five tries, with pauses of 1, 2, 4 and 8 s. So does Google's own client. The metadata
+/// - The source sends `Metadata-Flavor: Google`, and rejects an answer without this header. Such an
+///   answer comes from something else, such as a proxy.
+/// - If the server can't be reached, or answers with 408, 429 or 5xx, the source tries again. Like
+///   Google's own client, it makes at most five tries, with pauses of 1, 2, 4 and 8 s. The metadata
 ///   server of GKE refuses connections in the first seconds of a pod.
 /// - The server keeps each token until the last minutes of its lifetime. So the cache refreshes the
 ///   token in its last 225 s, as Google's client for Go does.
@@ -79,7 +79,8 @@ pub struct Metadata {
     transport: DynTransport,
 }
 
-/// The header that a request needs, and that shows that the metadata server answered.
+/// The header that each request needs. In a response, the header shows that the metadata server
+/// answered.
 const FLAVOR: HeaderName = HeaderName::from_static("metadata-flavor");
 const GOOGLE: &str = "Google";
 
@@ -92,7 +93,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 const ALL_PAUSES: Duration = Duration::from_secs(15);
 
 /// The last part of a token's lifetime, in which the server may issue the next token. The server
-/// keeps a token at least until 4 min before its expiry. The rest gives the server time to renew it.
+/// keeps a token at least until 4 min before its expiry. The other 15 s give the server time to
+/// renew it.
 const REFRESH_WINDOW: Duration = Duration::from_secs(225);
 
 const VARIABLE: &str = "GCE_METADATA_HOST";
@@ -107,7 +109,7 @@ impl Metadata {
     ///
     /// [`is_config`](Error::is_config) if the variable isn't a host, or if the host could be
     /// another machine: only loopback and link-local addresses and `metadata.google.internal` are
-    /// accepted. Other hosts need `https://`.
+    /// accepted without `https://`.
     pub fn from_env() -> Result<Self, Error> {
         Self::of(&Environment::of_process())
     }

@@ -185,7 +185,7 @@ fn of_executable(
 ) -> Result<SecretSource, Error> {
     let line = from.required("command")?;
     if !settings.allows_executables {
-        let what = "names a program, but the program may not run; if you trust the file, set the \
+        let what = "names a program, which is not allowed to run; if you trust the file, set the \
                     environment variable `GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES` to `1`";
         return Err(from.wrong("command", what));
     }

@@ -1,7 +1,7 @@
 //! The domain of Google's APIs. A credentials file may name only addresses in this domain.
 //!
 //! Otherwise, the author of the file could choose the server that gets the secrets of this machine.
-//! Google's clients don't check the addresses; their documentation asks the user to do so.
+//! Google's clients don't check the addresses; Google's documentation asks the user to check them.
 
 use http::Uri;
 
@@ -13,7 +13,7 @@ use crate::sanitize::ServerText;
 /// Google Cloud's own domain.
 const GOOGLE: &str = "googleapis.com";
 
-/// The token endpoint of service account keys that were made before 2017.
+/// The host of the token endpoint in service account keys from before 2017.
 const OLD_HOST: &str = "accounts.google.com";
 
 #[derive(Clone, Debug)]
@@ -30,14 +30,14 @@ impl Default for Universe {
 }
 
 impl Universe {
-    /// Takes the domain of another universe. `what` names the setting or the variable.
+    /// Checks the domain. `what` names the setting or the variable that contains the domain.
     pub(crate) fn new(what: &str, domain: &str) -> Result<Self, Error> {
         let is_plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
         let mut labels = domain.split('.');
         let is_domain = labels.all(|label| !label.is_empty() && label.bytes().all(is_plain));
         // A single label could be `com`, or a machine of the local network.
         if !is_domain || !domain.contains('.') {
-            let message = format!("{what} is no domain; write it as `{GOOGLE}`");
+            let message = format!("{what} is no domain; write a domain such as `{GOOGLE}`");
             return Err(Error::new(Kind::Config, message));
         }
         Ok(Self {

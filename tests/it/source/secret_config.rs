@@ -57,7 +57,8 @@ async fn the_secret_itself_is_an_error_that_never_shows_it() {
     }
 }
 
-/// A variable may add a place to that of a file, and may also take that place away.
+/// An environment variable may set `env` beside the `file` of a configuration file. Another
+/// variable may then unset `file` with an empty text.
 #[tokio::test]
 async fn one_place_is_enough_and_an_empty_text_is_none() {
     for text in [

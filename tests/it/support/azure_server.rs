@@ -1,5 +1,6 @@
 //! The token services of Azure, written from Microsoft's documentation. They reject each request
-//! that differs from it. The tests of `interop` let Microsoft's own client use the same servers.
+//! that differs from this documentation. The tests of `interop` let Microsoft's own client
+//! use the same servers.
 //!
 //! - "How to use managed identities for Azure resources on an Azure VM to acquire an access token",
 //!   27 February 2025
@@ -33,7 +34,7 @@ pub(crate) const METADATA_PATH: &str = "/metadata/identity/oauth2/token";
 /// The lifetime of tokens, in seconds.
 pub(crate) const LIFETIME: u64 = 86_399;
 
-/// A refusal. The box keeps the results small.
+/// A refusal. It is boxed so that the `Result` types stay small.
 type Refused = Box<ScriptedResponse>;
 
 fn refuse(status: u16, error: &str, description: &str) -> Refused {
@@ -167,7 +168,7 @@ pub(crate) fn app_service(secret: &'static str) -> ScriptedServer {
     })
 }
 
-/// The endpoint of the protocol of 2017, which Machine Learning still has.
+/// The endpoint of the protocol of 2017, which Machine Learning still uses.
 pub(crate) fn version_2017(secret: &'static str) -> ScriptedServer {
     server(move |request| {
         require(request, "secret", secret)?;

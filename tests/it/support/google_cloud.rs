@@ -41,7 +41,7 @@ pub(crate) const SUBJECT_URL: &str =
     "http://169.254.169.254/metadata/identity/oauth2/token?resource=pool";
 pub(crate) const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 
-/// Returns the address that gets a token of [`EMAIL`].
+/// Returns the URL that issues a token of [`EMAIL`].
 pub(crate) fn impersonation_url() -> String {
     format!(
         "https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/{EMAIL}:generateAccessToken"
@@ -67,7 +67,7 @@ pub(crate) fn person() -> Value {
     })
 }
 
-/// The file of an account that [`EMAIL`] lets act in its place.
+/// The file of an account that may impersonate [`EMAIL`].
 pub(crate) fn impersonated(source: &Value) -> Value {
     json!({
         "type": "impersonated_service_account", "delegates": [DELEGATE],
@@ -108,7 +108,7 @@ pub(crate) fn server(private_key: &'static str, public_key: &'static str) -> Scr
             "metadata.google.internal" | "127.0.0.1" | "169.254.169.254" => {
                 metadata(request, private_key)
             }
-            // Google's client for Python looks for the name of the project here.
+            // Google's client for Python requests the name of the project here.
             "cloudresourcemanager.googleapis.com" => refuse(403, "PERMISSION_DENIED", "no"),
             other => panic!("nobody is {other}"),
         }
@@ -177,7 +177,7 @@ fn metadata(request: &RecordedRequest, private_key: &str) -> ScriptedResponse {
                 respond(200, "application/text", "googleapis.com".into())
             }
             Some("project/project-id") => respond(200, "application/text", "project".into()),
-            // Google's client for Node.js looks whether this folder exists.
+            // Google's client for Node.js checks whether this folder exists.
             Some("instance") => respond(200, "application/text", "service-accounts/".into()),
             _ if request.path() == "/" => {
                 respond(200, "application/text", "computeMetadata/".into())

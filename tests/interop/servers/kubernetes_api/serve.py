@@ -1,4 +1,4 @@
-"""The parts of a Kubernetes API server that concern service accounts, after the API reference (2026):
+"""The parts of a Kubernetes API server that concern service accounts, written from the API reference (2026):
 authentication by a service account's token, `TokenRequest`, `TokenReview`, and a list of pods. It serves TLS with
 `server.pem`. It is as strict as the API server, so the official client and this crate have to send the same."""
 

@@ -1,4 +1,4 @@
-"""Kubernetes' own client for Python, in a pod and with a credential plugin. The first argument is the way: `pod` reads
+"""Kubernetes' own client for Python, in a pod and with a credential plugin. The first argument says how: `pod` reads
 the pod's files in the current folder, and `exec` runs the plugin that the other arguments name. Prints the names of the
 pods, and then a token for the audience `stock`."""
 

@@ -14,7 +14,7 @@ const auth = createAppAuth({ appId, privateKey, installationId, request: own, lo
 const print = (result) => console.log(JSON.stringify(result));
 
 try {
-  // With the hook, the client looks after its clock and its tokens.
+  // With the hook, the client corrects its clock and renews its tokens.
   const { data } = await own('GET /orgs/{org}/installation', { org: 'octo-org', request: { hook: auth.hook } });
   const issued = await auth({ type: 'installation', ...wanted });
   const { status } = await own('GET /installation/repositories', { request: { hook: auth.hook } });

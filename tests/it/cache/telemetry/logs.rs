@@ -293,7 +293,7 @@ async fn a_limit_on_refusals_is_logged_once_per_token_and_once_as_it_ends() {
     );
 }
 
-/// The wait is 80 s by then, which is longer than the 60 s without a refusal after which a limit ends.
+/// A limit ends after 60 s without a refusal. The wait of the budget is longer by then: 80 s.
 #[tokio::test(start_paused = true)]
 async fn a_limit_on_refusals_does_not_end_while_the_budget_waits() {
     let (log, _listening) = listen();

@@ -475,7 +475,7 @@ async fn the_error_at_the_end_of_the_code_has_the_error_of_the_last_poll() {
         "{error:?}"
     );
 
-    // Trouble that is over isn't the reason.
+    // After a poll that only says `authorization_pending`, an earlier failure isn't the reason.
     let short = r#"{"device_code":"d","user_code":"u","verification_uri":"https://a.example","expires_in":20}"#;
     let (ended, _) = polled([(200, short), BROKEN, PENDING]).await;
     assert!(ended.unwrap_err().source().is_none());

@@ -201,7 +201,7 @@ async fn a_lock_that_is_released_is_renewed_no_more() {
     }
 }
 
-/// A release waits for the running calls of its lease.
+/// A release waits for the running calls of its lease, so it first stops the renewal.
 #[tokio::test(start_paused = true)]
 async fn a_renewal_that_hangs_does_not_delay_or_follow_the_release() {
     let store = logged_in().await;

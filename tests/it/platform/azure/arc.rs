@@ -1,4 +1,4 @@
-//! The agent of Azure Arc, which wants the contents of a file that it names.
+//! The agent of Azure Arc, which names a file and requires its contents.
 
 use std::fs;
 use std::path::Path;
@@ -118,7 +118,7 @@ async fn only_a_key_file_in_the_folder_is_read() {
         assert!(!format!("{error:?}").contains("planted"), "{error:?}");
         assert_eq!(server.requests().len(), 1, "{path:?}");
     }
-    // Without a setting, only the agent's own folder counts.
+    // By default, the source reads only in the agent's own folder.
     #[cfg(target_os = "linux")]
     {
         let server = naming(folder.join("a.key"));
@@ -169,7 +169,7 @@ async fn a_key_has_at_most_4096_bytes() {
             None
         );
     }
-    // The limit itself, and a line break at the end.
+    // The longest accepted file, with a line break at its end.
     fs::write(&path, "k".repeat(4095) + "\n").unwrap();
     assert!(fetch(&source).await.unwrap_err().is_denied());
     let sent = server.requests().pop().unwrap();

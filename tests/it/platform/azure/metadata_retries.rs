@@ -1,4 +1,4 @@
-//! The retries that Microsoft prescribes for the metadata server of virtual machines.
+//! The retries that Microsoft recommends for the metadata server of virtual machines.
 
 use std::time::Duration;
 

@@ -14,7 +14,7 @@ fn identity(vars: &[(&str, &str)]) -> Result<WorkloadIdentity, Error> {
     WorkloadIdentity::from_vars(SCOPE, vars.iter().copied())
 }
 
-/// All variables. The value of one of them can be replaced.
+/// Returns all variables, with this value of one of them.
 fn with<'a>(name: &'a str, value: &'a str) -> Vec<(&'a str, &'a str)> {
     let mut vars = vec![
         ("AZURE_TENANT_ID", TENANT),

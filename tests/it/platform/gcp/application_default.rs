@@ -437,7 +437,7 @@ async fn another_universe_must_be_expected() {
     assert!(text.contains("is for the universe `s3nsapis.fr`"), "{text}");
     assert!(text.contains("`GOOGLE_CLOUD_UNIVERSE_DOMAIN`"), "{text}");
 
-    // There, the APIs accept what the account signs.
+    // The APIs of that universe accept a JWT that the account signs.
     let (server, folder) = (google(), Folder::with(&file));
     let variables = [("GOOGLE_CLOUD_UNIVERSE_DOMAIN", "s3nsapis.fr")];
     let source = folder.source_with(&server, &variables);

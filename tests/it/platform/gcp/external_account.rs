@@ -126,7 +126,7 @@ async fn the_exchange_may_lead_to_a_service_account() {
     let source = folder.source(&server).scopes([PUBSUB]);
     let token = fetch(&source).await.unwrap();
     assert_eq!(token.secret(), IMPERSONATED);
-    // The token of the first step stays in use.
+    // The exchange's token is cached, so only the impersonation is requested again.
     source.fetch(Reason::Expired).await.unwrap();
     assert_eq!(server.requests().len(), 4);
 
@@ -337,7 +337,7 @@ mod executable {
         }
     }
 
-    /// Also if the token of the exchange only gets the token of a service account.
+    /// The same limit applies if the exchange's token is then used for an impersonation.
     #[tokio::test(start_paused = true)]
     async fn a_slow_program_may_run_for_120_s() {
         let (server, folder) = (google(), Folder::with(&json!({})));

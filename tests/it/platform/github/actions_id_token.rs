@@ -1,4 +1,4 @@
-//! The ID token of a job in GitHub Actions, and of jobs elsewhere.
+//! The ID tokens of jobs in GitHub Actions and in other CI services.
 
 use secrecy::ExposeSecret;
 use serde_json::json;

@@ -128,7 +128,7 @@ async fn a_rate_limit_is_transient_and_has_a_wait() {
         (said(403, "wait").header("retry-after", "17"), 17..=17),
         (said(429, "wait").header("retry-after", "17"), 17..=17),
         (used_up(1200), 1190..=1200),
-        // GitHub's clock counts.
+        // The wait is counted by GitHub's clock.
         (used_up(1200).header("date", date(1000)), 200..=200),
         (used_up(7200), 3600..=3600),
         (used_up(100).header("date", date(200)), 0..=0),

@@ -11,7 +11,7 @@ use crate::support::vault_server::VaultServer;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Lets time pass, as a service with one request per minute. No request fails.
+/// Gets a token once per minute for this time. No request fails.
 async fn run_for(cache: &TokenCache, minutes: u32) {
     for _ in 0..minutes {
         tokio::time::sleep(MINUTE).await;
@@ -37,7 +37,7 @@ async fn before_its_end_a_lease_is_renewed_and_the_token_stays_the_same() {
     assert_eq!(renewal.method(), "POST");
 }
 
-/// Otherwise, the cache would not count refusals of the token from before a renewal.
+/// If a renewed token were another credential, the cache would not count earlier refusals of it.
 #[tokio::test(start_paused = true)]
 async fn a_renewed_token_is_the_same_credential() {
     let vault = VaultServer::new();
@@ -84,7 +84,7 @@ async fn a_renewal_that_extends_the_lease_by_less_than_a_tenth_is_followed_by_a_
     let renewed = login.fetch(Reason::Stale).await.unwrap();
     assert_eq!(expiry(&renewed), "In(600s)");
     assert_eq!(renewed.secret(), "hvs.token-1");
-    // The next renewal extends it by nothing.
+    // The next renewal doesn't extend the lease, so a login follows.
     tokio::time::sleep(Duration::from_secs(300)).await;
     let next = login.fetch(Reason::Stale).await.unwrap();
     assert_eq!(

@@ -103,7 +103,7 @@ async fn the_lookup_tells_the_cache_when_the_token_ends() {
     assert_eq!(vault.asked(), ["login", "lookup-self"]);
 }
 
-/// Then the source can't tell the two meanings of a 403 apart. The budget limits its logins.
+/// The source then can't tell the two meanings of a 403 apart. Only the budget limits its logins.
 #[tokio::test(start_paused = true)]
 async fn a_token_that_may_not_look_itself_up_is_replaced_within_the_budget() {
     let vault = VaultServer::new();

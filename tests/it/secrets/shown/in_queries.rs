@@ -155,8 +155,8 @@ async fn a_redirect_sends_the_key_to_another_origin_unless_the_client_sends_no_r
     }
 }
 
-/// Places in which servers repeat a request's address. The arguments are the key as it came, and the
-/// whole target.
+/// Places in which servers repeat a key or a request's target. The arguments are the key as the
+/// request spelled it, and the whole target.
 const REPEATED: [fn(&str, &str) -> String; 10] = [
     |key, _| format!("/end?page=2&token={key}"),
     |key, _| format!("/end?page=2&API_KEY={key}"),
@@ -179,7 +179,7 @@ fn encoded(text: &str) -> String {
     form_urlencoded::byte_serialize(text.as_bytes()).collect()
 }
 
-/// A login page often gets the address to which the person returns.
+/// A redirect to a login page often contains the address to which the person returns.
 #[tokio::test]
 async fn no_url_and_no_error_shows_the_key_that_a_redirect_repeats() {
     for repeat in REPEATED {
