@@ -5,8 +5,8 @@
 //! | beside a program that prints a credential | [`Command`] | `command` |
 //! | on Google Cloud, with the identity of its machine, service or pod | [`gcp::Metadata`] | `gcp` |
 //! | anywhere, with an identity of Google that Google's own clients would find | [`gcp::ApplicationDefault`] | `gcp` |
-//! | on Azure | [`azure::ManagedIdentity`](crate::platform::azure::ManagedIdentity) | `azure` |
-//! | in Kubernetes with Microsoft Entra Workload ID | [`azure::WorkloadIdentity`](crate::platform::azure::WorkloadIdentity) | `azure` |
+//! | on Azure | [`azure::ManagedIdentity`] | `azure` |
+//! | in Kubernetes with Microsoft Entra Workload ID | [`azure::WorkloadIdentity`] | `azure` |
 //! | as a GitHub App | [`github::App`] | `github` |
 //! | in a job of GitHub Actions | [`github::ActionsIdToken`] | `github` |
 //! | in a Kubernetes pod, and calls the cluster's API | [`kubernetes::ServiceAccount`] | `kubernetes` |

@@ -11,7 +11,7 @@ use crate::http_client::json_pointer;
 use crate::platform::timestamp;
 use crate::token::redact::Redactor;
 
-/// The format in which a [`Command`](super::Command) prints a credential.
+/// The format in which a [`Command`](crate::platform::Command) prints a credential.
 ///
 /// # Example
 ///
@@ -78,9 +78,9 @@ impl CommandFormat {
     ///
     /// | field of `exec` | setting |
     /// | --- | --- |
-    /// | `command`, `args` | [`Command::new`](super::Command::new), [`args`](super::Command::args) |
+    /// | `command`, `args` | [`Command::new`](crate::platform::Command::new), [`args`](crate::platform::Command::args) |
     /// | `apiVersion` | this method, or [`exec_credential_v1beta1`](Self::exec_credential_v1beta1) |
-    /// | `env` | [`env`](super::Command::env). `kubectl` also passes its own variables: name those that the program needs in [`pass_env`](super::Command::pass_env) |
+    /// | `env` | [`env`](crate::platform::Command::env). `kubectl` also passes its own variables: name those that the program needs in [`pass_env`](crate::platform::Command::pass_env) |
     /// | `provideClusterInfo: true` | `env("KUBERNETES_EXEC_INFO", …)` with an `ExecCredential` whose `spec.cluster` describes the cluster |
     /// | `interactiveMode` | `Never` and `IfAvailable` work. `Always` doesn't, because the program gets no input |
     /// | `installHint` | none: the text is for a person |
@@ -108,7 +108,7 @@ impl CommandFormat {
     ///
     /// This crate's cache replaces Google's output file. If the program keeps a cache of its own in
     /// that file, set `GOOGLE_EXTERNAL_ACCOUNT_OUTPUT_FILE` with
-    /// [`Command::env`](super::Command::env). If the program impersonates a service account, also
+    /// [`Command::env`](crate::platform::Command::env). If the program impersonates a service account, also
     /// set `GOOGLE_EXTERNAL_ACCOUNT_IMPERSONATED_EMAIL`.
     ///
     /// The token expires at `expiration_time`. A printed failure (`"success": false`) is an error
