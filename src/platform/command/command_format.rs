@@ -66,6 +66,14 @@ pub(crate) type Objection = Cow<'static, str>;
 impl CommandFormat {
     /// The program prints the token and nothing else. White space around the token is ignored. This
     /// is the default.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::platform::{Command, CommandFormat};
+    ///
+    /// let token = Command::new("gh").args(["auth", "token"]).format(CommandFormat::text());
+    /// ```
     pub fn text() -> Self {
         Self(Format::Text)
     }
@@ -88,6 +96,16 @@ impl CommandFormat {
     /// Source: [Kubernetes, client-go credential plugins][k8s] (2026).
     ///
     /// [k8s]: https://kubernetes.io/docs/reference/access-authn-authz/authentication/#client-go-credential-plugins
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::platform::{Command, CommandFormat};
+    ///
+    /// let token = Command::new("kubelogin")
+    ///     .arg("get-token")
+    ///     .format(CommandFormat::exec_credential_v1());
+    /// ```
     pub fn exec_credential_v1() -> Self {
         Self(Format::ExecCredential {
             api_version: "client.authentication.k8s.io/v1",
@@ -117,6 +135,19 @@ impl CommandFormat {
     /// Source: [AIP-4117, Google's external accounts][aip].
     ///
     /// [aip]: https://google.aip.dev/auth/4117
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::platform::{Command, CommandFormat};
+    ///
+    /// let subject = Command::new("/usr/local/bin/workload-token").format(
+    ///     CommandFormat::google_executable(
+    ///         "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/q",
+    ///         "urn:ietf:params:oauth:token-type:jwt",
+    ///     ),
+    /// );
+    /// ```
     pub fn google_executable(audience: impl Into<String>, token_type: impl Into<String>) -> Self {
         Self(Format::GoogleExecutable {
             audience: audience.into(),

@@ -138,6 +138,14 @@ impl Command {
 
     /// Sets a variable of the program. The variable replaces a variable of the same name that the
     /// [format](Self::format) sets.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::platform::Command;
+    ///
+    /// let token = Command::new("gh").args(["auth", "token"]).env("GH_HOST", "github.example.com");
+    /// ```
     #[must_use]
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.env.push((name.into(), value.into()));
@@ -145,6 +153,16 @@ impl Command {
     }
 
     /// Sets a variable of the program to a secret, which is read before each run.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::SecretSource;
+    /// use tower_auth::platform::Command;
+    ///
+    /// let password = SecretSource::file("/run/secrets/password");
+    /// let token = Command::new("/usr/local/bin/log-in").secret_env("PASSWORD", password);
+    /// ```
     #[must_use]
     pub fn secret_env(
         mut self,

@@ -92,6 +92,19 @@ impl TokenRequest {
     /// # Errors
     ///
     /// [`is_config`](Error::is_config) if the address is invalid or cleartext, or if a name is empty.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::SecretSource;
+    /// use tower_auth::platform::kubernetes::TokenRequest;
+    ///
+    /// # fn example() -> Result<(), tower_auth::Error> {
+    /// let credential = SecretSource::file("/run/secrets/cluster-token");
+    /// let source = TokenRequest::new("https://10.0.0.1:6443", "prod", "reports", credential)?
+    ///     .audience("https://stock.example.com");
+    /// # Ok(()) }
+    /// ```
     pub fn new(
         api_server: impl AsRef<str>,
         namespace: impl AsRef<str>,
@@ -187,6 +200,18 @@ impl TokenRequest {
     ///
     /// [`is_config`](Error::is_config) if the lifetime is shorter than 10 min or longer than 2^32 s,
     /// because the API server refuses such a lifetime.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_auth::Error;
+    /// use tower_auth::platform::kubernetes::TokenRequest;
+    ///
+    /// fn short(request: TokenRequest) -> Result<TokenRequest, Error> {
+    ///     request.lifetime(Duration::from_secs(15 * 60))
+    /// }
+    /// ```
     pub fn lifetime(mut self, lifetime: Duration) -> Result<Self, Error> {
         if !(SHORTEST..=LONGEST).contains(&lifetime.as_secs()) {
             let message = "the API server issues tokens for at least 10 minutes and at most 2^32 \

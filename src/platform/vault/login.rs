@@ -173,6 +173,17 @@ impl Login {
     /// # Errors
     ///
     /// [`is_config`](Error::is_config) if a part of the path is empty, `.` or `..`.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::Error;
+    /// use tower_auth::platform::vault::Login;
+    ///
+    /// fn of_team(login: Login) -> Result<Login, Error> {
+    ///     login.mount("team/approle")
+    /// }
+    /// ```
     pub fn mount(mut self, path: impl AsRef<str>) -> Result<Self, Error> {
         /// Everything but the unreserved characters (RFC 3986 §2.3) and the slash.
         const ENCODED: AsciiSet = NON_ALPHANUMERIC

@@ -94,6 +94,18 @@ impl Server {
     ///
     /// [`is_config`](Error::is_config) if there is no address, or if a variable is invalid. The
     /// message names the variable.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_auth::SecretSource;
+    /// use tower_auth::platform::vault::{Login, Server};
+    ///
+    /// # fn example() -> Result<(), tower_auth::Error> {
+    /// let secret_id = SecretSource::file("/run/secrets/secret-id");
+    /// let login = Login::app_role(Server::from_env()?, "role-id", secret_id);
+    /// # Ok(()) }
+    /// ```
     pub fn from_env() -> Result<Self, Error> {
         Self::from_environment(&Environment::of_process())
     }
