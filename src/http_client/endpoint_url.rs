@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use super::endpoint_kind::EndpointKind;
 use super::transport::DynTransport;
 use crate::error::{Error, Kind};
-use crate::origin::{is_secure, port_fault};
+use crate::origin::{Origin, is_secure, port_fault};
 use crate::sanitize::ServerText;
 #[cfg(feature = "fleet")]
 use crate::source::store_key::StoreKey;
@@ -319,6 +319,10 @@ fn parse(what: &str, url: &str) -> Result<Uri, Error> {
     }
     if authority.host().is_empty() {
         return Err(bad("has no host"));
+    }
+    // `Uri` takes `[::1]` for the host of `[::1]example.com`.
+    if Origin::of_uri(&uri).is_none() {
+        return Err(bad("isn't a valid URL"));
     }
     Ok(uri)
 }

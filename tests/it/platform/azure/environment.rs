@@ -67,6 +67,9 @@ fn a_secret_never_goes_over_the_network_in_cleartext() {
             "http://10.0.0.4/token",
             "http://169.254.169.254.example.com",
             "http://localhost@identity.example.com",
+            "http://[::1]identity.example.com/token",
+            "http://[fe80::1].identity.example.com/token",
+            "http://[169.254.169.254]/token",
             "ftp://localhost/",
             "nonsense",
         ] {
