@@ -13,7 +13,7 @@ use crate::error::{Error, Kind};
 use crate::http_client::body_value::BodyValue;
 use crate::http_client::bounded_response::EndpointResponse;
 use crate::http_client::endpoint_client::{EndpointClient, EndpointRequest};
-use crate::http_client::endpoint_url::EndpointUrl;
+use crate::http_client::endpoint_url::{EndpointUrl, base};
 use crate::http_client::token_response::WantedToken;
 use crate::http_client::token_response_format::TokenResponseFormat;
 use crate::http_client::transport::{DynTransport, Transport};
@@ -76,6 +76,7 @@ pub struct TokenRequest {
 }
 
 const NAME: &str = "the API server";
+const ADDRESS: &str = "the address of the API server";
 
 /// The default lifetime, as that of a pod's own token.
 const LIFETIME: Duration = Duration::from_secs(60 * 60);
@@ -105,11 +106,11 @@ impl TokenRequest {
         let encoded = |name| utf8_percent_encode(name, NON_ALPHANUMERIC);
         let url = format!(
             "{}/api/v1/namespaces/{}/serviceaccounts/{}/token",
-            api_server.as_ref().trim_end_matches('/'),
+            base(ADDRESS, api_server.as_ref())?,
             encoded(namespace),
             encoded(account),
         );
-        let mut http = EndpointClient::new(EndpointUrl::try_from(url)?).named(NAME);
+        let mut http = EndpointClient::new(EndpointUrl::secure(ADDRESS, &url)?).named(NAME);
         let format = TokenResponseFormat::new().access_token_field("/status/token")?;
         http.format = Arc::new(format);
         Ok(Self {

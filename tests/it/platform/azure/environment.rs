@@ -90,6 +90,16 @@ fn a_secret_never_goes_over_the_network_in_cleartext() {
 }
 
 #[test]
+fn the_host_of_the_metadata_server_has_no_query() {
+    let host = "http://169.254.169.254?planted=1";
+    let message = error(&[("AZURE_POD_IDENTITY_AUTHORITY_HOST", host)]);
+    assert!(
+        message.contains("`AZURE_POD_IDENTITY_AUTHORITY_HOST` has a query"),
+        "{message}"
+    );
+}
+
+#[test]
 fn a_secret_that_no_header_can_contain_is_an_error() {
     for name in ["IDENTITY_HEADER", "MSI_SECRET"] {
         let endpoint = name
