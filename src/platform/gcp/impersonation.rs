@@ -56,7 +56,9 @@ impl Impersonation {
         source: impl TokenSource,
     ) -> Result<Self, Error> {
         let url = file.required(URL)?;
-        let address = settings.universe.checked(file, URL, url)?;
+        let address = settings
+            .universe
+            .service(file, URL, url, "iamcredentials")?;
         let has_query = url.parse().is_ok_and(|url: Uri| url.query().is_some());
         if has_query || account_of(url).is_none() {
             let what = format!("doesn't end with an account and `{METHOD}`");
