@@ -156,7 +156,7 @@ async fn an_impersonated_token_needs_an_expiry() {
         server.respond_next(ScriptedResponse::json(200, reply));
         let error = fetch(&source).await.unwrap_err();
         assert!(error.is_reply(), "{error:?}");
-        assert!(error.to_string().contains("`expireTime`"), "{error}");
+        assert!(error.to_string().contains("`/expireTime`"), "{error}");
     }
 }
 
@@ -501,6 +501,20 @@ async fn each_secret_only_goes_to_the_service_that_takes_it() {
         fetch(&folder.source(&server)).await.unwrap_err();
         assert_eq!(server.requests()[0].uri().host(), Some(host));
     }
+}
+
+#[tokio::test]
+async fn the_clock_of_google_says_when_an_impersonation_ends() {
+    let body = json!({"accessToken": "ya29.a", "expireTime": "2030-01-02T03:04:05Z"});
+    let server = google();
+    let folder = Folder::with(&impersonated(&person()));
+    let source = folder.source(&server);
+    // The first response is the person's token.
+    server.respond_next(ScriptedResponse::as_usual());
+    let response = ScriptedResponse::json(200, body);
+    server.respond_next(response.header("date", "Wed, 02 Jan 2030 02:04:05 GMT"));
+    let token = fetch(&source).await.unwrap();
+    assert_eq!(expiry(&token), "In(3600s)");
 }
 
 #[tokio::test]

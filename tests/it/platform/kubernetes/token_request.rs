@@ -278,3 +278,10 @@ fn an_address_without_encryption_has_no_advice_that_the_caller_cannot_follow() {
     assert!(message.contains("http to `10.0.0.1`"), "{message}");
     assert!(!message.contains("danger_allow_http"), "{message}");
 }
+
+#[tokio::test]
+async fn the_clock_of_the_api_server_says_when_the_token_expires() {
+    let server = ScriptedServer::new(|_| usual().header("date", "Wed, 02 Jan 2030 02:04:05 GMT"));
+    let token = fetch(&source(&server)).await.unwrap();
+    assert_eq!(expiry(&token), "In(3600s)");
+}
