@@ -315,7 +315,11 @@ pub(crate) const GOOGLE_METADATA: &str = "metadata.google.internal";
 #[cfg(any(feature = "azure", feature = "gcp", feature = "reqwest"))]
 pub(crate) fn is_loopback_or_link_local(host: &str) -> bool {
     let bare = host.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
-    let Ok(ip) = bare.unwrap_or(host).parse::<IpAddr>() else {
+    let ip = match bare {
+        Some(address) => address.parse().map(IpAddr::V6),
+        None => host.parse().map(IpAddr::V4),
+    };
+    let Ok(ip) = ip else {
         return is_loopback(host);
     };
     // A connection to the unspecified address reaches this machine.

@@ -257,7 +257,7 @@ impl EndpointClient {
         }
         let name = self.name;
         let not_followed = "is a redirect, which is not followed because it would get the \
-                            client secret; check the endpoint's address";
+                            request's secrets; check the endpoint's address";
         error.into_error(name, &format!("{name}'s reply"), not_followed)
     }
 }

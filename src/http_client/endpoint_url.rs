@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use super::endpoint_kind::EndpointKind;
 use super::transport::DynTransport;
 use crate::error::{Error, Kind};
-use crate::origin::{is_secure, port_fault};
+use crate::origin::{Origin, is_secure, port_fault};
 use crate::sanitize::ServerText;
 #[cfg(feature = "fleet")]
 use crate::source::store_key::StoreKey;
@@ -136,6 +136,13 @@ impl EndpointUrl {
         parse(THE_ADDRESS, url.as_ref()).map(Self::at)
     }
 
+    /// Checks an address for which the caller can't allow cleartext. `what` names the place of the
+    /// address: a variable, a file or a setting.
+    #[cfg(any(feature = "gcp", feature = "github", feature = "kubernetes"))]
+    pub(crate) fn secure(what: &str, url: &str) -> Result<Self, Error> {
+        secure(what, url).map(Self::at)
+    }
+
     fn at(uri: Uri) -> Self {
         Self {
             location: EndpointLocation::Address(uri),
@@ -185,7 +192,12 @@ impl EndpointUrl {
     }
 
     /// Returns the known address, or `None` if an issuer's metadata contains the address.
-    #[cfg(any(feature = "cookies", feature = "kubernetes", feature = "vault"))]
+    #[cfg(any(
+        feature = "cookies",
+        feature = "gcp",
+        feature = "kubernetes",
+        feature = "vault"
+    ))]
     pub(crate) fn address(&self) -> Option<&Uri> {
         match &self.location {
             EndpointLocation::Address(address) => Some(address),
@@ -231,8 +243,8 @@ impl TryFrom<&str> for EndpointUrl {
         if let Some(host) = cleartext(&uri) {
             let host = ServerText::new(host);
             let what = format!(
-                "is http to `{host}`, so the client secret could be read in transit; use https, \
-                 or `EndpointUrl::danger_allow_http` if something else encrypts the connection"
+                "is http to `{host}`, so secrets could be read in transit; use https, or \
+                 `EndpointUrl::danger_allow_http` if something else encrypts the connection"
             );
             return Err(bad(THE_ADDRESS, what));
         }
@@ -261,6 +273,16 @@ impl TryFrom<String> for EndpointUrl {
 impl From<Infallible> for Error {
     fn from(never: Infallible) -> Self {
         match never {}
+    }
+}
+
+/// Returns an address to which the caller appends a path, without a slash at its end. A path after
+/// a query would be a part of the query.
+#[cfg(any(feature = "azure", feature = "github", feature = "kubernetes"))]
+pub(crate) fn base<'a>(what: &str, url: &'a str) -> Result<&'a str, Error> {
+    match url.contains('?') {
+        true => Err(bad(what, "has a query; remove it")),
+        false => Ok(url.trim_end_matches('/')),
     }
 }
 
@@ -319,6 +341,10 @@ fn parse(what: &str, url: &str) -> Result<Uri, Error> {
     }
     if authority.host().is_empty() {
         return Err(bad("has no host"));
+    }
+    // `Uri` takes `[::1]` for the host of `[::1]example.com`.
+    if Origin::of_uri(&uri).is_none() {
+        return Err(bad("isn't a valid URL"));
     }
     Ok(uri)
 }

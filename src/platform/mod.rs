@@ -21,6 +21,9 @@
 ))]
 pub(crate) mod timestamp;
 
+#[cfg(any(feature = "gcp", feature = "github", feature = "kubernetes"))]
+pub(crate) mod expiry_field;
+
 #[cfg(any(
     feature = "azure",
     feature = "gcp",

@@ -347,6 +347,16 @@ impl Token {
         })
     }
 
+    /// Sets when the token expires.
+    #[cfg(any(feature = "gcp", feature = "github", feature = "kubernetes"))]
+    pub(crate) fn with_expiry(self, expiry: Expiry) -> Self {
+        match expiry {
+            Expiry::In(lifetime) => self.expires_in(lifetime),
+            Expiry::At(end) => self.expires_at(end),
+            Expiry::Never => self,
+        }
+    }
+
     /// Sets the wall-clock time at which the token expires.
     #[must_use]
     pub fn expires_at(self, time: SystemTime) -> Self {

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::user_assigned::UserAssigned;
 use crate::error::{Error, Kind};
-use crate::http_client::endpoint_url::EndpointUrl;
+use crate::http_client::endpoint_url::{EndpointUrl, base};
 use crate::platform::environment::Environment;
 use crate::platform::metadata_host;
 use crate::token::header_value::sensitive;
@@ -85,7 +85,8 @@ impl IdentityService {
             None => {
                 let name = "AZURE_POD_IDENTITY_AUTHORITY_HOST";
                 let host = environment.get(name).unwrap_or(METADATA_HOST);
-                let url = format!("{}{METADATA_PATH}", host.trim_end_matches('/'));
+                let host = base(&format!("the environment variable `{name}`"), host)?;
+                let url = format!("{host}{METADATA_PATH}");
                 Ok((Self::Metadata, address(name, &url)?))
             }
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::resource::Resource;
 use crate::error::{Error, Kind};
-use crate::http_client::endpoint_url::secure;
+use crate::http_client::endpoint_url::{base, secure};
 use crate::http_client::transport::Transport;
 use crate::oauth2::client::oauth2_client::Client;
 use crate::oauth2::grants::client_credentials::ClientCredentials;
@@ -136,17 +136,14 @@ impl WorkloadIdentity {
 /// Returns the address of Microsoft Entra, without a slash at its end. Like Microsoft's clients,
 /// accepts a host without `https://`.
 fn authority(environment: &Environment) -> Result<String, Error> {
+    const WHAT: &str = "the environment variable `AZURE_AUTHORITY_HOST`";
     let set = environment.get("AZURE_AUTHORITY_HOST");
-    let host = set.unwrap_or(PUBLIC_CLOUD).trim_end_matches('/');
+    let host = base(WHAT, set.unwrap_or(PUBLIC_CLOUD))?;
     let url = match host.contains("://") {
         true => host.to_owned(),
         false => format!("https://{host}"),
     };
-    let uri = secure("the environment variable `AZURE_AUTHORITY_HOST`", &url)?;
-    if uri.query().is_some() {
-        let message = "the environment variable `AZURE_AUTHORITY_HOST` has a query; remove it";
-        return Err(Error::new(Kind::Config, message));
-    }
+    secure(WHAT, &url)?;
     Ok(url)
 }
 

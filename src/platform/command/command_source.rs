@@ -286,7 +286,10 @@ impl Command {
         let status = output.status;
         let printed = error_output::shown(output, redactor);
         let message = match (reported, printed.as_str()) {
-            (Some(objection), _) => format!("{program} failed ({status}): its output {objection}"),
+            (Some(objection), "") => format!("{program} failed ({status}): its output {objection}"),
+            (Some(objection), printed) => {
+                format!("{program} failed ({status}): its output {objection}; {printed}")
+            }
             (None, "") => format!("{program} failed ({status}) and printed no error"),
             (None, printed) => format!("{program} failed ({status}): {printed}"),
         };

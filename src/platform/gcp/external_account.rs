@@ -51,7 +51,7 @@ pub(crate) fn exchange(
 fn client(file: &FileFields<'_>, settings: &FileSettings) -> Result<Client, Error> {
     let default = format!("https://sts.{}/v1/token", settings.universe.domain());
     let url = file.text("token_url")?.unwrap_or(&default);
-    let url = settings.universe.checked(file, "token_url", url)?;
+    let url = settings.universe.service(file, "token_url", url, "sts")?;
     let client = match file.text("client_id")? {
         None => Client::anonymous(url)?,
         Some(id) => Client::new(url, id, file.required("client_secret")?)?.basic_auth(),

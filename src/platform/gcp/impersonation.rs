@@ -18,7 +18,7 @@ use crate::http_client::bounded_response::unusable;
 use crate::http_client::endpoint_client::{EndpointClient, EndpointRequest};
 use crate::http_client::token_response::{ASSUMED_LIFETIME, WantedToken};
 use crate::http_client::token_response_format::TokenResponseFormat;
-use crate::platform::timestamp;
+use crate::platform::expiry_field;
 use crate::source::token_source::{Reason, TokenSource};
 use crate::token::header_value::credential_value;
 use crate::token::issued_token::Token;
@@ -57,7 +57,9 @@ impl Impersonation {
         source: impl TokenSource,
     ) -> Result<Self, Error> {
         let url = file.required(URL)?;
-        let address = settings.universe.checked(file, URL, url)?;
+        let address = settings
+            .universe
+            .service(file, URL, url, "iamcredentials")?;
         let has_query = url.parse().is_ok_and(|url: Uri| url.query().is_some());
         if has_query || account_of(url).is_none() {
             let what = format!("doesn't end with an account and `{METHOD}`");
@@ -103,17 +105,11 @@ impl Impersonation {
         let response = self.http.complete(response)?;
         let token = response.tokens(WantedToken::BEARER, redactor).rest?;
         let token = token.into_token("", ASSUMED_LIFETIME, Token::bearer)?;
-        let fields = response.fields().unwrap_or_default();
-        let end = match *fields.body.at("/expireTime") {
-            [end] => timestamp::parse(end),
-            _ => None,
-        };
-        let what = "has no `expireTime` in RFC 3339";
-        let end = end.ok_or_else(|| {
+        let expiry = expiry_field::read(&response, "/expireTime")?.ok_or_else(|| {
             let reply = format!("{NAME}'s reply");
-            unusable(&reply, response.status, what)
+            unusable(&reply, response.status, "has no `/expireTime`")
         })?;
-        Ok(token.expires_at(end).with_scope(self.scopes.join(" ")))
+        Ok(token.with_expiry(expiry).with_scope(self.scopes.join(" ")))
     }
 }
 

@@ -21,7 +21,7 @@ use crate::platform::environment::Environment;
 use crate::platform::metadata_host;
 use crate::source::secret_source::SecretSource;
 use crate::source::token_source::{Reason, TokenSource};
-use crate::token::issued_token::{Expiry, Token};
+use crate::token::issued_token::Token;
 use crate::token::jwt;
 use crate::token::redact::Redactor;
 
@@ -336,12 +336,7 @@ fn read_id_token(response: &EndpointResponse) -> Result<Token, Error> {
         let what = "isn't a JWT with an `exp`";
         return Err(unusable(REPLY, response.status, what));
     };
-    let token = Token::bearer(SecretString::from(jwt))?;
-    Ok(match expiry {
-        Expiry::In(lifetime) => token.expires_in(lifetime),
-        Expiry::At(end) => token.expires_at(end),
-        Expiry::Never => token,
-    })
+    Ok(Token::bearer(SecretString::from(jwt))?.with_expiry(expiry))
 }
 
 impl TokenSource for Metadata {

@@ -68,6 +68,30 @@ impl Universe {
         Err(file.objection(&what))
     }
 
+    /// Checks the address in the field `name` of a file: `https`, and of this service. The service
+    /// gets a secret of this machine. Other services of the domain, such as `storage`, keep what
+    /// anyone sends, so the author of the file could read the secret there.
+    pub(crate) fn service(
+        &self,
+        file: &FileFields<'_>,
+        name: &str,
+        url: &str,
+        service: &str,
+    ) -> Result<EndpointUrl, Error> {
+        let address = self.checked(file, name, url)?;
+        let host = address.address().and_then(Uri::host).unwrap_or_default();
+        let host = host.to_ascii_lowercase();
+        let below = host.strip_suffix(&format!(".{}", self.domain));
+        if below.is_some_and(|name| is_service(name, service)) {
+            return Ok(address);
+        }
+        let what = format!(
+            "leads to `{}`, which isn't the service `{service}`; check who wrote the file",
+            ServerText::new(&host)
+        );
+        Err(file.wrong(name, &what))
+    }
+
     /// Checks the address in the field `name` of a file: `https`, and in this domain.
     pub(crate) fn checked(
         &self,
@@ -81,8 +105,7 @@ impl Universe {
         let below = host.strip_suffix(self.domain.as_str());
         let is_old = self.is_google() && host == OLD_HOST;
         if is_old || below.is_some_and(|name| name.ends_with('.')) {
-            let address = EndpointUrl::try_from(url);
-            return address.map_err(|error| file.wrong(name, &format!("is unusable: {error}")));
+            return EndpointUrl::secure(&file.name_of(name), url);
         }
         let what = format!(
             "leads to `{}`, which isn't in the domain `{}`; check who wrote the file",
@@ -90,5 +113,19 @@ impl Universe {
             self.domain
         );
         Err(file.wrong(name, &what))
+    }
+}
+
+/// Returns whether a name below the domain belongs to this service: `sts`, `sts.mtls`, of a region
+/// (`us-east1-sts` or `sts.us-east1.rep`), or of a private connection (`sts-name.p`).
+fn is_service(name: &str, service: &str) -> bool {
+    let Some((first, rest)) = name.split_once('.') else {
+        return name.rsplit('-').next() == Some(service);
+    };
+    let region = rest.strip_suffix(".rep");
+    match rest {
+        "p" => first.split('-').next() == Some(service),
+        "mtls" => first == service,
+        _ => first == service && region.is_some_and(|region| !region.contains('.')),
     }
 }

@@ -125,10 +125,7 @@ impl ActionsIdToken {
             let message = format!("the environment variable `{REQUEST_TOKEN}` is no token");
             Error::new(Kind::Config, message)
         })?;
-        let address = EndpointUrl::try_from(url).map_err(|error| {
-            let message = format!("the environment variable `{URL}` is no usable address: {error}");
-            Error::new(Kind::Config, message)
-        })?;
+        let address = EndpointUrl::secure(&format!("the environment variable `{URL}`"), url)?;
         let mut http = EndpointClient::new(address);
         http.format = TokenResponseFormat::new()
             .access_token_field("/value")?

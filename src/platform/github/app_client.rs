@@ -9,11 +9,11 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::error::{Error, Kind};
+use crate::error::Error;
 use crate::http_client::bounded_response::EndpointResponse;
 use crate::http_client::endpoint_client::{EndpointClient, EndpointRequest};
 use crate::http_client::endpoint_kind::EndpointKind;
-use crate::http_client::endpoint_url::EndpointUrl;
+use crate::http_client::endpoint_url::{EndpointUrl, base};
 use crate::http_client::token_response::server_time;
 use crate::http_client::token_response_format::TokenResponseFormat;
 use crate::oauth2::jose::key_pair::JwsAlgorithm;
@@ -85,12 +85,9 @@ impl AppClient {
     }
 
     pub(crate) fn set_api_url(&mut self, url: &str) -> Result<(), Error> {
-        let url = url.trim_end_matches('/');
-        if url.contains('?') {
-            let message = "the address of GitHub's REST API has a query; remove it";
-            return Err(Error::new(Kind::Config, message));
-        }
-        self.http.url = EndpointUrl::try_from(url)?;
+        const WHAT: &str = "the address of GitHub's REST API";
+        let url = base(WHAT, url)?;
+        self.http.url = EndpointUrl::secure(WHAT, url)?;
         url.clone_into(&mut self.api_url);
         Ok(())
     }

@@ -14,9 +14,9 @@ use super::rate_limit;
 use crate::error::{Error, Kind};
 use crate::http_client::body_value::BodyValue;
 use crate::http_client::bounded_response::EndpointResponse;
-use crate::http_client::token_response::{WantedToken, server_time};
+use crate::http_client::token_response::WantedToken;
 use crate::origin::Origin;
-use crate::platform::timestamp;
+use crate::platform::expiry_field;
 #[cfg(feature = "fleet")]
 use crate::source::store_key::StoreKey;
 use crate::source::token_source::{Reason, TokenSource};
@@ -200,7 +200,11 @@ impl Installation {
                 extra.insert(name.to_owned(), value.clone().into());
             }
         }
-        expiring(token.with_extra_fields(extra), &response)
+        let token = token.with_extra_fields(extra);
+        Ok(match expiry_field::read(&response, "/expires_at")? {
+            Some(expiry) => token.with_expiry(expiry),
+            None => token,
+        })
     }
 
     /// Returns when GitHub issued the token before the current one. Saves the current time as the
@@ -219,23 +223,6 @@ impl Installation {
             found.store(0, Ordering::Relaxed);
         }
     }
-}
-
-/// Sets the expiry that the response states. Uses GitHub's clock if the response has a `Date`.
-fn expiring(token: Token, response: &EndpointResponse) -> Result<Token, Error> {
-    let fields = response.fields().unwrap_or_default();
-    let Some(&value) = fields.body.at("/expires_at").last() else {
-        return Ok(token);
-    };
-    let invalid = || {
-        let message = "GitHub's reply has an `expires_at` that isn't a time in RFC 3339";
-        Error::new(Kind::Reply, message)
-    };
-    let end = timestamp::parse(value).ok_or_else(invalid)?;
-    Ok(match server_time(&response.headers) {
-        Some(sent_at) => token.expires_in(end.duration_since(sent_at).unwrap_or_default()),
-        None => token.expires_at(end),
-    })
 }
 
 /// Makes the error of a refusal say what to do. `not_found` is the message for the status 404.

@@ -10,16 +10,14 @@ use serde_json::json;
 
 use super::service_account::ServiceAccount;
 use crate::error::{Error, Kind};
-use crate::http_client::body_value::BodyValue;
-use crate::http_client::bounded_response::EndpointResponse;
 use crate::http_client::endpoint_client::{EndpointClient, EndpointRequest};
-use crate::http_client::endpoint_url::EndpointUrl;
+use crate::http_client::endpoint_url::{EndpointUrl, base};
 use crate::http_client::token_response::WantedToken;
 use crate::http_client::token_response_format::TokenResponseFormat;
 use crate::http_client::transport::{DynTransport, Transport};
 use crate::origin::Origin;
 use crate::platform::environment::Environment;
-use crate::platform::timestamp;
+use crate::platform::expiry_field;
 #[cfg(feature = "fleet")]
 use crate::source::store_key::StoreKey;
 use crate::source::token_source::{DynTokenSource, Reason, TokenSource};
@@ -76,6 +74,7 @@ pub struct TokenRequest {
 }
 
 const NAME: &str = "the API server";
+const ADDRESS: &str = "the address of the API server";
 
 /// The default lifetime, which is also that of a pod's own token.
 const LIFETIME: Duration = Duration::from_secs(60 * 60);
@@ -119,11 +118,11 @@ impl TokenRequest {
         let encoded = |name| utf8_percent_encode(name, NON_ALPHANUMERIC);
         let url = format!(
             "{}/api/v1/namespaces/{}/serviceaccounts/{}/token",
-            api_server.as_ref().trim_end_matches('/'),
+            base(ADDRESS, api_server.as_ref())?,
             encoded(namespace),
             encoded(account),
         );
-        let mut http = EndpointClient::new(EndpointUrl::try_from(url)?).named(NAME);
+        let mut http = EndpointClient::new(EndpointUrl::secure(ADDRESS, &url)?).named(NAME);
         let format = TokenResponseFormat::new().access_token_field("/status/token")?;
         http.format = Arc::new(format);
         Ok(Self {
@@ -265,25 +264,12 @@ impl TokenRequest {
         redactor.hide(credential.secret());
         let issued = response.tokens(WantedToken::BEARER, redactor).rest?;
         let token = issued.into_token("", self.lifetime, Token::bearer)?;
-        with_expiry(token, &response)
-    }
-}
-
-/// Sets the expiry that the API server names.
-fn with_expiry(token: Token, response: &EndpointResponse) -> Result<Token, Error> {
-    let fields = response.fields().unwrap_or_default();
-    let times = fields.body.at("/status/expirationTimestamp");
-    let time = match times.first() {
-        None | Some(BodyValue::Null) => return Ok(token),
-        Some(time) => time,
-    };
-    match timestamp::parse(time) {
-        Some(end) => Ok(token.expires_at(end)),
-        None => {
-            let message = "the API server's reply has a `/status/expirationTimestamp` that isn't \
-                           a time in RFC 3339";
-            Err(Error::new(Kind::Reply, message))
-        }
+        Ok(
+            match expiry_field::read(&response, "/status/expirationTimestamp")? {
+                Some(expiry) => token.with_expiry(expiry),
+                None => token,
+            },
+        )
     }
 }
 

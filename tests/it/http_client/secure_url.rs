@@ -73,6 +73,8 @@ fn an_address_that_is_none_is_refused_without_quoting_it() {
         ("hunter22 and more", "isn't a valid URL"),
         ("", "isn't a valid URL"),
         ("https:///hunter22", "isn't a valid URL"),
+        ("http://[::1]hunter22.example.com/", "isn't a valid URL"),
+        ("https://[2001:db8::1]hunter22/token", "isn't a valid URL"),
         ("https://id.example.com:99999/hunter22", "the port 99999"),
         (" https://id.example.com/hunter22", "isn't a valid URL"),
     ] {

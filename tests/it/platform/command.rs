@@ -570,3 +570,14 @@ fn debug_shows_no_arguments_and_no_variables() {
         "{shown}"
     );
 }
+
+#[tokio::test]
+async fn an_executable_that_fails_without_a_report_shows_its_error_output() {
+    for output in ["", "{}", "not JSON"] {
+        let failing = script(&format!("printf '{output}'; echo no network >&2; exit 3"));
+        let format = CommandFormat::google_executable("a", "b");
+        let message = error(&failing.format(format)).await;
+        assert!(message.contains("its output"), "{message}");
+        assert!(message.ends_with("; no network"), "{message}");
+    }
+}

@@ -67,6 +67,9 @@ fn a_secret_never_goes_over_the_network_in_cleartext() {
             "http://10.0.0.4/token",
             "http://169.254.169.254.example.com",
             "http://localhost@identity.example.com",
+            "http://[::1]identity.example.com/token",
+            "http://[fe80::1].identity.example.com/token",
+            "http://[169.254.169.254]/token",
             "ftp://localhost/",
             "nonsense",
         ] {
@@ -84,6 +87,16 @@ fn a_secret_never_goes_over_the_network_in_cleartext() {
             identity(&[(name, address), other]).unwrap();
         }
     }
+}
+
+#[test]
+fn the_host_of_the_metadata_server_has_no_query() {
+    let host = "http://169.254.169.254?planted=1";
+    let message = error(&[("AZURE_POD_IDENTITY_AUTHORITY_HOST", host)]);
+    assert!(
+        message.contains("`AZURE_POD_IDENTITY_AUTHORITY_HOST` has a query"),
+        "{message}"
+    );
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tower_auth::platform::gcp::ApplicationDefault;
 use tower_auth::{Reason, TokenSource};
-use tower_auth_test::ScriptedResponse;
+use tower_auth_test::{ScriptedResponse, ScriptedServer};
 
 use super::files::{Folder, error_of, fetch, fetch_with, google, service_account};
 use crate::support::google_cloud::{
@@ -156,7 +156,7 @@ async fn an_impersonated_token_needs_an_expiry() {
         server.respond_next(ScriptedResponse::json(200, reply));
         let error = fetch(&source).await.unwrap_err();
         assert!(error.is_reply(), "{error:?}");
-        assert!(error.to_string().contains("`expireTime`"), "{error}");
+        assert!(error.to_string().contains("`/expireTime`"), "{error}");
     }
 }
 
@@ -459,6 +459,62 @@ async fn another_universe_must_be_expected() {
     fetch(&domain).await.unwrap();
     let text = folder.source(&server).universe_domain("x").unwrap_err();
     assert!(text.to_string().contains("the universe domain"), "{text}");
+}
+
+/// `storage.googleapis.com` and others store what anyone sends, for anyone to read.
+#[tokio::test]
+async fn each_secret_only_goes_to_the_service_that_takes_it() {
+    let folder = Folder::with(&json!({}));
+    let subject = folder.write("subject", "planted-subject");
+    let exchange = || external(&json!({ "file": subject }));
+    let impersonation = "service_account_impersonation_url";
+    for host in [
+        "storage.googleapis.com",
+        "firebasestorage.googleapis.com",
+        "www.googleapis.com",
+        "mysts.googleapis.com",
+        "logging.googleapis.com",
+    ] {
+        let url = format!("https://{host}/upload/storage/v1/b/theirs/o?uploadType=media&name=n");
+        let text = error_of(&with(exchange(), "token_url", url)).await;
+        assert!(text.contains("`token_url` in"), "{text}");
+        let url = format!("https://{host}/upload/storage/v1/b/theirs/a:generateAccessToken");
+        for file in [exchange(), impersonated(&person())] {
+            let text = error_of(&with(file, impersonation, url.as_str())).await;
+            assert!(text.contains(&format!("`{impersonation}` in")), "{text}");
+        }
+    }
+    for host in [
+        "sts.googleapis.com",
+        "STS.googleapis.com",
+        "sts.mtls.googleapis.com",
+        "us-east1-sts.googleapis.com",
+        "sts.us-east1.rep.googleapis.com",
+        "sts-private.p.googleapis.com",
+    ] {
+        let server = ScriptedServer::new(|_| ScriptedResponse::new(503));
+        let url = format!("https://{host}/v1/token");
+        folder.write(
+            "credentials.json",
+            &with(exchange(), "token_url", url).to_string(),
+        );
+        fetch(&folder.source(&server)).await.unwrap_err();
+        assert_eq!(server.requests()[0].uri().host(), Some(host));
+    }
+}
+
+#[tokio::test]
+async fn the_clock_of_google_says_when_an_impersonation_ends() {
+    let body = json!({"accessToken": "ya29.a", "expireTime": "2030-01-02T03:04:05Z"});
+    let server = google();
+    let folder = Folder::with(&impersonated(&person()));
+    let source = folder.source(&server);
+    // The first response is the person's token.
+    server.respond_next(ScriptedResponse::as_usual());
+    let response = ScriptedResponse::json(200, body);
+    server.respond_next(response.header("date", "Wed, 02 Jan 2030 02:04:05 GMT"));
+    let token = fetch(&source).await.unwrap();
+    assert_eq!(expiry(&token), "In(3600s)");
 }
 
 #[tokio::test]

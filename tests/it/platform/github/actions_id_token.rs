@@ -120,6 +120,23 @@ fn each_variable_that_is_missing_or_wrong_is_named() {
 }
 
 #[tokio::test]
+async fn an_error_speaks_only_of_what_the_job_has() {
+    let cleartext = [
+        ("ACTIONS_ID_TOKEN_REQUEST_URL", "http://run.example/token"),
+        VARIABLES[1],
+    ];
+    let cleartext = ActionsIdToken::from_vars(cleartext).unwrap_err();
+    let (server, source) = job();
+    server.respond_next(ScriptedResponse::new(302).header("location", "/login"));
+    let redirect = source.fetch(Reason::First).await.unwrap_err();
+    for error in [cleartext, redirect] {
+        for wrong in ["client secret", "danger_allow_http"] {
+            assert!(!error.to_string().contains(wrong), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_refusal_doesnt_show_the_request_token() {
     let (server, source) = job();
     let refusal = json!({"message": format!("no job has {REQUEST_TOKEN}")});

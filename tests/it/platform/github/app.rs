@@ -232,7 +232,7 @@ async fn without_a_usable_expiry_nothing_is_guessed_but_the_documented_hour() {
     respond(json!({"token": "ghs_s3cret", "expires_at": "tomorrow"}));
     let wrong = error(&source).await;
     assert!(
-        wrong.contains("`expires_at`") && !wrong.contains("s3cret"),
+        wrong.contains("`/expires_at`") && !wrong.contains("s3cret"),
         "{wrong}"
     );
     // Without a `Date`, the local clock decides.

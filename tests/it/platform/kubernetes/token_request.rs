@@ -260,3 +260,28 @@ fn the_store_key_names_everything_that_the_token_depends_on() {
     }
     assert_eq!(keys[0], of(API, "reports", "a", 600));
 }
+
+#[test]
+fn the_address_of_the_api_server_has_no_query() {
+    let credential = SecretSource::from("s3cret");
+    let source = TokenRequest::new("https://10.0.0.1?s3cret=", "prod", "reports", credential);
+    let message = source.unwrap_err().to_string();
+    assert!(message.contains("has a query"), "{message}");
+    assert!(!message.contains("s3cret"), "{message}");
+}
+
+#[test]
+fn an_address_without_encryption_has_no_advice_that_the_caller_cannot_follow() {
+    let credential = SecretSource::from("s3cret");
+    let source = TokenRequest::new("http://10.0.0.1", "prod", "reports", credential);
+    let message = source.unwrap_err().to_string();
+    assert!(message.contains("http to `10.0.0.1`"), "{message}");
+    assert!(!message.contains("danger_allow_http"), "{message}");
+}
+
+#[tokio::test]
+async fn the_clock_of_the_api_server_says_when_the_token_expires() {
+    let server = ScriptedServer::new(|_| usual().header("date", "Wed, 02 Jan 2030 02:04:05 GMT"));
+    let token = fetch(&source(&server)).await.unwrap();
+    assert_eq!(expiry(&token), "In(3600s)");
+}
