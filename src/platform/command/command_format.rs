@@ -143,7 +143,8 @@ impl CommandFormat {
     ///
     /// let subject = Command::new("/usr/local/bin/workload-token").format(
     ///     CommandFormat::google_executable(
-    ///         "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/q",
+    ///         "//iam.googleapis.com/projects/1/locations/global/\
+    ///          workloadIdentityPools/p/providers/q",
     ///         "urn:ietf:params:oauth:token-type:jwt",
     ///     ),
     /// );

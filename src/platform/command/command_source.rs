@@ -144,7 +144,9 @@ impl Command {
     /// ```
     /// use tower_auth::platform::Command;
     ///
-    /// let token = Command::new("gh").args(["auth", "token"]).env("GH_HOST", "github.example.com");
+    /// let token = Command::new("gh")
+    ///     .args(["auth", "token"])
+    ///     .env("GH_HOST", "github.example.com");
     /// ```
     #[must_use]
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
