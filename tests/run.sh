@@ -178,9 +178,8 @@ fi
 # These steps compile nothing twice: they share one target folder, one profile and the features of the whole workspace,
 # because cargo unites the features of the packages that a command selects.
 all=(--locked --workspace --all-features)
-# Incremental compilation slows the first run, and in CI there is no second run. Nor does CI need the line numbers of
-# backtraces, because a panic's message has its own line number.
-[ -z "${CI-}" ] || export CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_DEBUG=false
+# Incremental compilation slows the first run, and in CI there is no second run.
+[ -z "${CI-}" ] || export CARGO_INCREMENTAL=0
 
 if [ -n "$soak" ]; then
   step "the model under Miri"
